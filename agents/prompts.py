@@ -1,0 +1,139 @@
+"""What the roles read: prompts as token ids, in one of three styles.
+
+Reference and reasoning are tokenised apart from what surrounds them and the ids concatenated, so
+the boundary at which a reference is scored is the same in every rollout. Text from tasks cannot
+make control tokens: a control string inside it is spelled out in plain ones.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from pipeline.config import TagsConfig
+from pipeline.transcript import Blocks
+
+Style = Literal["plain", "instructed", "chat"]
+
+ATTEMPT = {
+    "plain": "Question: {question}\n",
+    "instructed": (
+        "Question: {question}\n\n"
+        "Answer the question and return in the following format:\n\n"
+        "<{reasoning}>\n...\n</{reasoning}>\n\n<{answer}>\n...\n</{answer}>\n"
+    ),
+}
+PROPOSAL = {
+    "plain": "Propose a task like: {question}\n",
+    "instructed": (
+        "Here is a task:\n\n{question}\n\nWrite one new task of the same kind "
+        "that a careful reader can answer, and state its answer, in the following format:\n\n"
+        "<{task}>\n...\n</{task}>\n\n<{answer}>\n...\n</{answer}>\n"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Renders and encodes for one tokenizer.
+
+    style  "plain" for the tiny base, "instructed" for a base model, "chat" where the tokenizer
+           brings a chat template, which then wraps the instructed text as a user's turn
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    tags: TagsConfig
+    style: Style
+
+    @property
+    def attempt_blocks(self) -> Blocks:
+        return Blocks(self.tags.reasoning, self.tags.answer)
+
+    @property
+    def proposal_blocks(self) -> Blocks:
+        return Blocks(self.tags.task, self.tags.answer)
+
+    def attempt(self, question: str) -> tuple[int, ...]:
+        """What the solver reads before it attempts a question; the verifier reads the same."""
+        return self._render(ATTEMPT, question)
+
+    def proposal(self, parent: str) -> tuple[int, ...]:
+        """What the generator reads before it proposes a task like `parent`."""
+        return self._render(PROPOSAL, parent)
+
+    def reasoning(self, text: str) -> tuple[int, ...]:
+        """A reasoning block as it stands before an answer; () for no reasoning (NOVER: the block
+        is then left out)."""
+        if not text:
+            return ()
+        return self._open(self.tags.reasoning) + self.plain(text) + self._close(self.tags.reasoning)
+
+    def answer(self, text: str) -> tuple[int, ...]:
+        """An answer block, tags included: they are part of what NOVER scores."""
+        return self._open(self.tags.answer) + self.plain(text) + self._close(self.tags.answer)
+
+    def closed_reference(self, text: str) -> tuple[int, ...]:
+        """A reference and the closing answer tag: what follows an opened answer block."""
+        return self.plain(text) + self._close(self.tags.answer)
+
+    @cached_property
+    def open_answer(self) -> tuple[int, ...]:
+        return self._open(self.tags.answer)
+
+    def plain(self, text: str) -> tuple[int, ...]:
+        """Text as ordinary tokens, whatever control strings stand in it."""
+        ids: list[int] = []
+        for i, piece in enumerate(self._controls.split(text)):
+            parts = [piece] if i % 2 == 0 else [piece[:1], piece[1:]]
+            for part in parts:
+                if part:
+                    ids += self.tokenizer.encode(part, add_special_tokens=False)
+        return tuple(ids)
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        """Ids back to text, control tokens spelled out, nothing tidied."""
+        text = self.tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text if isinstance(text, str) else "".join(text)
+
+    @cached_property
+    def _controls(self) -> re.Pattern[str]:
+        known = sorted(self.tokenizer.get_added_vocab(), key=len, reverse=True)
+        return (
+            re.compile("(" + "|".join(map(re.escape, known)) + ")")
+            if known
+            else re.compile(r"((?!))")
+        )
+
+    def _render(self, templates: dict[str, str], question: str) -> tuple[int, ...]:
+        form = templates["plain" if self.style == "plain" else "instructed"]
+        names = {
+            "reasoning": self.tags.reasoning,
+            "answer": self.tags.answer,
+            "task": self.tags.task,
+        }
+        before, after = form.split("{question}")
+        before, after = before.format(**names), after.format(**names)
+        if self.style == "chat":
+            mark = "\x00question\x00"
+            turn = [{"role": "user", "content": before + mark + after}]
+            text = self.tokenizer.apply_chat_template(
+                turn, tokenize=False, add_generation_prompt=True
+            )
+            before, after = str(text).split(mark)
+        return self._own(before) + self.plain(question) + self._own(after)
+
+    @lru_cache(maxsize=64)  # noqa: B019 - one Prompts lives as long as its run
+    def _own(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False)) if text else ()
+
+    def _open(self, tag: str) -> tuple[int, ...]:
+        return self._own(f"<{tag}>")
+
+    def _close(self, tag: str) -> tuple[int, ...]:
+        return self._own(f"</{tag}>")

@@ -1,0 +1,35 @@
+"""The solver attempts tasks: reasoning, then an answer, G times each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agents.prompts import Prompts
+from agents.sampling import Ask, sample_groups
+from pipeline.config import SolverConfig
+from pipeline.ports import Engine
+from pipeline.types import Group, Task
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSolver:
+    """Fills the Solver port with an engine under the policy's weights."""
+
+    engine: Engine
+    prompts: Prompts
+    config: SolverConfig
+
+    def attempt(
+        self, tasks: Sequence[Task], seeds: Sequence[Sequence[int]], ids: Sequence[str]
+    ) -> list[Group]:
+        """One group per task; a rollout depends on its task and seed, not on its neighbours."""
+        asked = [self.prompts.attempt(task.question) for task in tasks]
+        ask = Ask("solver", self.prompts.attempt_blocks, tasks, asked, seeds, ids)
+        return sample_groups(
+            self.engine,
+            self.prompts,
+            ask,
+            max_tokens=self.config.max_tokens,
+            temperature=self.config.temperature,
+        )

@@ -1,0 +1,159 @@
+"""NOVER's verifier: how probable the reference becomes once the sampled reasoning is in context.
+
+Source: arXiv 2505.16022. Tags are part of the scored tokens, and the tags of the run are used
+(the reference implementation always used its defaults).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from agents.prompts import Prompts
+from pipeline import measures
+from pipeline.answers import normalise
+from pipeline.config import VerifierConfig
+from pipeline.ports import Consensus, Engine, ScoreRequest
+from pipeline.types import Evidence, Group
+
+Logprobs = tuple[float, ...]
+
+
+@dataclass(slots=True)
+class Perplexity:
+    """Fills the Verifier port with an engine under the proxy's weights.
+
+    The no-reasoning baseline is kept per question, reference and proxy version; what a consensus
+    already scored of its winner is kept until it is measured.
+    """
+
+    engine: Engine
+    prompts: Prompts
+    config: VerifierConfig
+    context: int  # longest row the proxy can read, in tokens
+    baselines: dict[tuple[str, str], Logprobs] = field(default_factory=dict)
+    baselines_of: str = ""
+    scored: dict[tuple[str, str], dict[int, Logprobs]] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        return self.engine.version
+
+    def measure(self, groups: Sequence[Group]) -> list[tuple[Evidence, ...]]:
+        """Evidence of each rollout; malformed rollouts are not scored, and say so."""
+        self._forget_other_versions()
+        wanted = [g for g in groups if (g.id, g.task.reference) not in self.scored]
+        for group, rows in zip(
+            wanted, self._score(wanted, [(g.task.reference,) for g in wanted]), strict=True
+        ):
+            self.scored[group.id, group.task.reference] = {i: row[0] for i, row in rows.items()}
+        evidence = [
+            self._evidence(group, self.scored.pop((group.id, group.task.reference)))
+            for group in groups
+        ]
+        self.scored.clear()
+        return evidence
+
+    def agree(self, groups: Sequence[Group]) -> list[Consensus]:
+        """Score each group's distinct answers under each of its reasonings.
+
+        P(a) = mean over reasonings of P(a | question, reasoning); the best is the consensus.
+        """
+        self._forget_other_versions()
+        candidates = [self._candidates(group) for group in groups]
+        asked = [(g, c) for g, c in zip(groups, candidates, strict=True) if c]
+        tables = iter(self._score([g for g, _ in asked], [c for _, c in asked]))
+        return [
+            self._consensus(group, answers, next(tables)) if answers else Consensus("", 0.0, 0.0)
+            for group, answers in zip(groups, candidates, strict=True)
+        ]
+
+    def _consensus(
+        self, group: Group, answers: tuple[str, ...], rows: dict[int, tuple[Logprobs, ...]]
+    ) -> Consensus:
+        reasoned = [rows[i] for i in rows if i >= 0]
+        table = torch.tensor(
+            [[min(sum(row), 0.0) for row in scores] for scores in reasoned], dtype=torch.float64
+        )
+        if not reasoned or not torch.isfinite(table).all():
+            return Consensus("", 0.0, 0.0)
+        best, confidence, spread = measures.consensus(table)
+        self.scored[group.id, answers[best]] = {i: scores[best] for i, scores in rows.items()}
+        return Consensus(answers[best], confidence, spread)
+
+    def _candidates(self, group: Group) -> tuple[str, ...]:
+        """Distinct answers, the most frequent first, each in its first wording."""
+        counts: dict[str, int] = {}
+        wording: dict[str, str] = {}
+        for transcript in group.transcripts:
+            if transcript.form == "ok":
+                key = normalise(transcript.final)
+                counts[key] = counts.get(key, 0) + 1
+                wording.setdefault(key, transcript.final)
+        ordered = sorted(counts, key=lambda key: -counts[key])  # stable: ties by first seen
+        return tuple(wording[key] for key in ordered if key)[: self.config.candidates]
+
+    def _score(
+        self, groups: Sequence[Group], targets: Sequence[tuple[str, ...]]
+    ) -> list[dict[int, tuple[Logprobs, ...]]]:
+        """Per group: rollout index -> log-probabilities of each target; -1 is no reasoning.
+
+        Rows that do not fit the proxy's context are left out, never cut.
+        """
+        requests, kept = [], []
+        for group, texts in zip(groups, targets, strict=True):
+            prompt = self.prompts.attempt(group.task.question)
+            ids = tuple(self.prompts.answer(text) for text in texts)
+            room = self.context - len(prompt) - max(map(len, ids))
+            known = all((group.task.question, text) in self.baselines for text in texts)
+            contexts = {} if known else {-1: ()}
+            contexts |= {
+                i: self.prompts.reasoning(t.first)
+                for i, t in enumerate(group.transcripts)
+                if t.form == "ok"
+            }
+            fitting = {i: c for i, c in contexts.items() if len(c) <= room}
+            kept.append(tuple(fitting))
+            requests.append(
+                ScoreRequest(prompt, tuple(fitting.values()), tuple(ids for _ in fitting))
+            )
+        scores = self.engine.score(requests)
+        return [
+            dict(zip(indices, rows, strict=True))
+            for indices, rows in zip(kept, scores, strict=True)
+        ]
+
+    def _evidence(self, group: Group, rows: dict[int, Logprobs]) -> tuple[Evidence, ...]:
+        key = (group.task.question, group.task.reference)
+        if -1 in rows:
+            self.baselines.setdefault(key, rows[-1])
+        baseline = self.baselines.get(key, ())
+        return tuple(self._one(group, i, rows.get(i), baseline) for i in range(len(group.rollouts)))
+
+    def _one(self, group: Group, i: int, row: Logprobs | None, baseline: Logprobs) -> Evidence:
+        transcript = group.transcripts[i]
+        if transcript.form != "ok":
+            return Evidence("malformed", self.version, detail=transcript.form)
+        if row is None or not baseline:
+            return Evidence("too_long", self.version, detail=f"does not fit {self.context} tokens")
+        if not all(math.isfinite(x) and x <= 1e-6 for x in (*row, *baseline)):
+            return Evidence(
+                "score_error", self.version, detail="a log-probability is not finite or above 0"
+            )
+        tokens = len(self.prompts.plain(transcript.first)) if transcript.first else 0
+        return Evidence(
+            "measured",
+            self.version,
+            reference_logprobs=tuple(min(x, 0.0) for x in row),
+            baseline_logprobs=tuple(min(x, 0.0) for x in baseline),
+            reasoning_tokens=tokens,
+        )
+
+    def _forget_other_versions(self) -> None:
+        if self.baselines_of != self.engine.version:
+            self.baselines.clear()
+            self.scored.clear()
+            self.baselines_of = self.engine.version

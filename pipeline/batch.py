@@ -1,0 +1,333 @@
+"""Credited groups become rows, and rows become micro-batches without padding.
+
+Siblings share their prompt: it stands once in a micro-batch, and every row attends to it. A row
+holds what its rollout sampled and, where it has an answer weight, the answer branch: the
+reference spliced in right behind the sampled opening tag of the answer (VeriFree's splice,
+arXiv 2505.21493, on token ids). The branch sees the prompt and the sampled tokens up to the
+splice, never the sampled answer, and its positions go on from the splice. So no token is read
+twice and none is padding, while the gradient is that of separate, padded rows.
+
+Axes: P prompts, B rows, T tokens of a micro-batch, L tokens of its longest row, Q tokens of its
+longest prompt, S policy slots (written tokens that carry loss), A answer slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from pipeline.types import Credited, Rollout, Task
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """Where the answer branch begins and what it says.
+
+    open_answer    token ids of the opening tag; the branch starts behind its first occurrence in
+                   the completion
+    reference_ids  a task's reference and the closing tag, as token ids
+    """
+
+    open_answer: Tokens
+    reference_ids: Callable[[Task], Tokens]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One rollout as the forward pass reads it, with what its outputs are for.
+
+    prompt     tokens before the last prompt token, shared by siblings; () for a prompt of one
+    tokens     the last prompt token and the sampled ones, without those whose output serves nothing
+    branch     the reference without its last token; () without an answer branch
+    fork       how many of `tokens` the branch sees
+    at         [S] indices into tokens whose output predicts a written token
+    targets    [S] those written tokens; sampled [S] their log-probabilities when sampled
+    answer     the reference tokens that the branch predicts
+    weight     of the branch; advantage of every policy slot
+    stale      written by other weights than those in training
+    """
+
+    prompt: Tokens
+    tokens: Tokens
+    branch: Tokens
+    fork: int
+    at: Tokens
+    targets: Tokens
+    sampled: tuple[float, ...]
+    answer: Tokens
+    weight: float
+    advantage: float
+    stale: bool
+
+    @property
+    def size(self) -> int:
+        """Tokens of the row itself, without the shared prompt."""
+        return len(self.tokens) + len(self.branch)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A role's share of a step, with the denominators of the whole step.
+
+    rows              those that need a forward pass
+    written           written tokens of every kept rollout of the live groups, also of those whose
+                      advantage is 0 and which are therefore not in `rows` (the token mean of DAPO,
+                      arXiv 2503.14476, and of TRL)
+    reference_tokens  tokens of all answer branches
+    """
+
+    rows: tuple[Row, ...]
+    written: int
+    reference_tokens: int
+    dead_groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How packed tokens (all prompts, then all rows) lie in two padded tables, and who sees whom.
+
+    family         [B]            the prompt each row follows
+    prompt_index   [P, Q]         packed index of each cell; padded cells repeat index 0
+    prompt_cells   [T of prompts] flat cell of each packed prompt token
+    row_index      [B, L]         the same for rows, counted from the first row token
+    row_cells      [T of rows]
+    prompt_mask    [P, 1, Q, Q]   true where a query may look, before `additive`
+    row_mask       [B, 1, L, Q+L] keys are the row's prompt and then the row itself
+    """
+
+    family: Tensor
+    prompt_index: Tensor
+    prompt_cells: Tensor
+    row_index: Tensor
+    row_cells: Tensor
+    prompt_mask: Tensor
+    row_mask: Tensor
+    prompt_positions: Tensor  # [P, Q]
+    row_positions: Tensor  # [B, L]
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> Packing:
+        """The same on a device, masks as terms to add to the scores: 0, or dtype's lowest."""
+        moved = {name: getattr(self, name).to(device) for name in self.__slots__}
+        for name in ("prompt_mask", "row_mask"):
+            mask = moved[name]
+            terms = torch.zeros(mask.shape, dtype=dtype, device=device)
+            moved[name] = terms.masked_fill_(~mask, torch.finfo(dtype).min)
+        return Packing(**moved)
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Tokens that go through the model together.
+
+    tokens, positions  [T]
+    at, targets        [S + A] packed index that predicts, and the token predicted; policy first
+    sampled, advantages, stale [S]; weights [A]
+    rows               B, how many rollouts it holds
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    packing: Packing
+    at: Tensor
+    targets: Tensor
+    sampled: Tensor
+    advantages: Tensor
+    stale: Tensor
+    weights: Tensor
+    rows: int
+
+    @property
+    def policy_slots(self) -> int:
+        """S"""
+        return len(self.sampled)
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
+        """The same on a device; dtype is the attention's."""
+        names = ("tokens", "positions", "at", "targets", "sampled", "advantages", "stale", "weights")
+        moved = {name: getattr(self, name).to(device) for name in names}
+        return replace(self, packing=self.packing.on(device, dtype), **moved)
+
+
+def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, kl: bool) -> Plan:
+    """Rows and denominators of one role's groups, dead groups dropped and counted.
+
+    splice   None leaves the answer branches out
+    version  of the weights in training; rollouts of another version are stale
+    kl       whether a divergence is in the loss: then rows without advantage are read too
+
+    A rollout that could not be judged trains nothing and counts in no denominator.
+    """
+    rows: list[Row] = []
+    written = 0
+    for item in (c for c in credited if not c.dead):
+        group = item.judged.group
+        kept = zip(item.judged.kept, item.advantages, item.answer_weights, strict=True)
+        reference = splice.reference_ids(group.task) if splice and any(item.answer_weights) else ()
+        for index, advantage, weight in kept:
+            rollout = group.rollouts[index]
+            written += sum(rollout.written)
+            behind = _behind(rollout, splice.open_answer) if splice and reference and weight else None
+            row = _row(rollout, reference, behind, bool(advantage) or kl)
+            if row is not None:
+                stale = rollout.version != version
+                rows.append(replace(row, advantage=advantage, weight=weight, stale=stale))
+    return Plan(
+        rows=tuple(rows),
+        written=written,
+        reference_tokens=sum(len(row.answer) for row in rows),
+        dead_groups=sum(c.dead for c in credited),
+    )
+
+
+def _row(rollout: Rollout, reference: Tokens, splice: int | None, policy: bool) -> Row | None:
+    """The rollout as a row, or None where neither its text nor a branch carries loss.
+
+    splice  index behind the opening answer tag; None leaves the branch out
+    """
+    slots = [i for i, wrote in enumerate(rollout.written) if wrote]
+    if not slots:
+        return None
+    first = slots[0]
+    if first == 0:
+        raise ValueError(f"rollout {rollout.id}: its first token is written, so no prompt predicts it")
+    answer = reference if splice else ()
+    slots = slots if policy else []
+    if not slots and not answer:
+        return None
+    start = first - 1
+    end = max(slots[-1] if slots else 0, splice or 0)
+    return Row(
+        prompt=rollout.tokens[:start],
+        tokens=rollout.tokens[start:end],
+        branch=answer[:-1],
+        fork=(splice or start) - start,
+        at=tuple(i - first for i in slots),
+        targets=tuple(rollout.tokens[i] for i in slots),
+        sampled=tuple(rollout.logprobs[i] for i in slots),
+        answer=answer,
+        weight=0.0,
+        advantage=0.0,
+        stale=False,
+    )
+
+
+def _behind(rollout: Rollout, tag: Tokens) -> int | None:
+    """Index behind the first written occurrence of the tag; None without one."""
+    for index in range(len(rollout.tokens) - len(tag) + 1):
+        end = index + len(tag)
+        if rollout.written[index] and rollout.tokens[index:end] == tag:
+            return end
+    return None
+
+
+def micro_batches(rows: Sequence[Row], token_budget: int) -> Iterator[MicroBatch]:
+    """Pack rows, siblings beside each other and like lengths together, up to token_budget tokens.
+
+    A row that is longer than the budget with its prompt goes alone. A family that is longer is
+    split, and its prompt read once in each part.
+    """
+    families: dict[Tokens, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.size):
+        families.setdefault(row.prompt, []).append(row)
+    packed: list[Row] = []
+    prompts: set[Tokens] = set()
+    total = 0
+    for row in (row for family in families.values() for row in family):
+        cost = row.size + (0 if row.prompt in prompts else len(row.prompt))
+        if packed and total + cost > token_budget:
+            yield pack(packed)
+            packed, prompts, total = [], set(), 0
+            cost = row.size + len(row.prompt)
+        packed.append(row)
+        prompts.add(row.prompt)
+        total += cost
+    if packed:
+        yield pack(packed)
+
+
+def pack(rows: Sequence[Row]) -> MicroBatch:
+    """One micro-batch of these rows, in this order; rows of a prompt share it."""
+    prompts = list(dict.fromkeys(row.prompt for row in rows))
+    place = {prompt: number for number, prompt in enumerate(prompts)}
+    head = sum(map(len, prompts))
+    starts = list(accumulate((row.size for row in rows), initial=head))[:-1]
+    family = torch.tensor([place[row.prompt] for row in rows])
+    tokens = [token for prompt in prompts for token in prompt]
+    positions = [i for prompt in prompts for i in range(len(prompt))]
+    for row in rows:
+        tokens += row.tokens + row.branch
+        begin, fork = len(row.prompt), len(row.prompt) + row.fork
+        positions += range(begin, begin + len(row.tokens))
+        positions += range(fork, fork + len(row.branch))
+    at = [start + i for start, row in zip(starts, rows, strict=True) for i in row.at]
+    at += [start + i for start, row in zip(starts, rows, strict=True) for i in _answer_at(row)]
+    targets = [t for row in rows for t in row.targets] + [t for row in rows for t in row.answer]
+    return MicroBatch(
+        tokens=torch.tensor(tokens),
+        positions=torch.tensor(positions),
+        packing=_packing(prompts, rows, family),
+        at=torch.tensor(at),
+        targets=torch.tensor(targets),
+        sampled=torch.tensor([x for row in rows for x in row.sampled], dtype=torch.float32),
+        advantages=_spread([row.advantage for row in rows], [len(row.at) for row in rows]),
+        stale=_spread([row.stale for row in rows], [len(row.at) for row in rows]).bool(),
+        weights=_spread([row.weight for row in rows], [len(row.answer) for row in rows]),
+        rows=len(rows),
+    )
+
+
+def _answer_at(row: Row) -> list[int]:
+    """Indices into the row whose outputs predict the reference: the splice, then the branch."""
+    if not row.answer:
+        return []
+    return [row.fork - 1, *range(len(row.tokens), row.size)]
+
+
+def _spread(values: Sequence[float], counts: Sequence[int]) -> Tensor:
+    """Each value as often as its count says, float32."""
+    return torch.tensor(values, dtype=torch.float32).repeat_interleave(torch.tensor(counts))
+
+
+def _packing(prompts: Sequence[Tokens], rows: Sequence[Row], family: Tensor) -> Packing:
+    prompt_lengths = torch.tensor([len(prompt) for prompt in prompts])
+    lengths = torch.tensor([row.size for row in rows])
+    own = torch.tensor([len(row.tokens) for row in rows])[:, None]
+    fork = torch.tensor([row.fork for row in rows])[:, None]
+    prompt_index, prompt_cells = _table(prompt_lengths)
+    row_index, row_cells = _table(lengths)
+    column = torch.arange(row_index.shape[1])[None]
+    in_branch = column >= own  # [B, L]
+    hidden = (column >= fork) & ~in_branch  # sampled tokens that the branch must not see
+    causal = column[0][:, None] >= column[0][None, :]
+    sees_row = causal[None] & ~(in_branch[:, :, None] & hidden[:, None, :])  # [B, L, L]
+    depth = torch.arange(prompt_index.shape[1])
+    in_prompt = depth[None] < prompt_lengths[:, None]  # [P, Q]
+    sees_prompt = in_prompt[family][:, None, :].expand(-1, len(column[0]), -1)  # [B, L, Q]
+    start = prompt_lengths[family][:, None]
+    return Packing(
+        family=family,
+        prompt_index=prompt_index,
+        prompt_cells=prompt_cells,
+        row_index=row_index,
+        row_cells=row_cells,
+        prompt_mask=(depth[:, None] >= depth[None, :]).expand(len(prompts), 1, -1, -1),
+        row_mask=torch.cat([sees_prompt, sees_row], dim=2)[:, None],
+        prompt_positions=depth.expand_as(prompt_index),
+        row_positions=start + torch.where(in_branch, column - own + fork, column),
+    )
+
+
+def _table(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Packed index of each cell of a padded table [rows, longest], and each packed token's cell."""
+    width = int(lengths.max())
+    column = torch.arange(width)
+    inside = column[None] < lengths[:, None]
+    index = torch.zeros(inside.shape, dtype=torch.long)
+    index[inside] = torch.arange(int(lengths.sum()))
+    return index, inside.flatten().nonzero().flatten()

@@ -1,0 +1,289 @@
+"""One frozen tree of settings, read from TOML, closed to unknown keys.
+
+Each field carries a sentence with its unit and effect; `coclimb init` prints them as comments.
+Contradictions are refused when the tree is built, with the remedy in the message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+class Section(BaseModel):
+    """A closed, frozen group of settings; NaN and infinities are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    base: str = Field(
+        "tiny", description="'tiny' for the base that ships, else a model folder or Hub name."
+    )
+    generator: Literal["shared", "own"] = Field(
+        "shared", description="Whether generator and solver train one set of weights or one each."
+    )
+    train_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Number format of the forward and backward pass; weights stay float32.",
+    )
+    engine_dtype: Literal["float32", "bfloat16"] = Field(
+        "bfloat16", description="Number format in which rollouts are sampled."
+    )
+    proxy_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Number format in which references are scored."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the models live.")
+    lora_rank: Annotated[int, Field(ge=0)] = Field(
+        0, description="Rank of LoRA adapters; 0 trains all weights."
+    )
+    lora_alpha: Annotated[float, Field(gt=0)] = Field(
+        32.0, description="LoRA scale; the update is alpha/rank * BA."
+    )
+
+
+class TagsConfig(Section):
+    reasoning: str = Field(
+        "think",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Tag around an attempt's reasoning.",
+    )
+    answer: str = Field(
+        "answer", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Tag around an attempt's answer."
+    )
+    task: str = Field(
+        "task", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="Tag around a proposed question."
+    )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> TagsConfig:
+        if len({self.reasoning, self.answer, self.task}) != 3:
+            raise ValueError("the three tags must differ; rename one of reasoning, answer, task")
+        return self
+
+
+class DataConfig(Section):
+    source: str = Field(
+        "world",
+        description="'world' for the rule world, else a CSV, JSONL or Parquet file or a Hub name.",
+    )
+    question: str = Field("prompt", description="Column that holds the question.")
+    reference: str = Field("reference", description="Column that holds the reference answer.")
+    split: str = Field("train", description="Split to train on, where the source names splits.")
+    probe_share: Share = Field(
+        0.1, description="Share of a file's rows held out for probes; never trained on."
+    )
+    seed_depth: Positive = Field(2, description="Rule world: deepest seed task.")
+    seed_tasks: Positive = Field(
+        1200, description="How many seed tasks to keep, drawn by the run's seed."
+    )
+
+
+class GeneratorConfig(Section):
+    kind: Literal["evolve", "none"] = Field(
+        "evolve", description="How tasks are proposed; 'none' trains on seed tasks alone."
+    )
+    frozen: bool = Field(
+        False, description="Propose without training on what proposals were worth."
+    )
+    parents: Positive = Field(
+        4, description="Parent tasks shown per step, one generator group each."
+    )
+    group_size: Positive = Field(8, description="Proposals per parent (G of a generator group).")
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Sampling temperature of proposals."
+    )
+    max_tokens: Positive = Field(96, description="Longest proposal, in tokens.")
+    references: Literal["consensus", "stated"] = Field(
+        "consensus",
+        description="Where a proposal's reference comes from: its attempts' consensus or "
+        "its own statement.",
+    )
+    frontier: Literal["beats", "agreement"] = Field(
+        "beats",
+        description="Share that stands for success in the frontier pay where no rule can tell.",
+    )
+    copy_threshold: Share = Field(
+        0.95, description="Similarity to an earlier task from which a proposal is a copy."
+    )
+    weight: NonNegative = Field(
+        1.0,
+        description="Weight of the generator's loss beside the solver's when weights are shared.",
+    )
+
+
+class SolverConfig(Section):
+    frozen: bool = Field(False, description="Attempt without training on the attempts.")
+    tasks: Positive = Field(32, description="Tasks attempted per step (N).")
+    proposed_share: Share = Field(
+        0.5, description="Largest share of a step's tasks that are proposals; the rest are seeds."
+    )
+    group_size: Annotated[int, Field(ge=2)] = Field(
+        8, description="Attempts per task (G); a group of one has nothing to compare."
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Sampling temperature of attempts."
+    )
+    max_tokens: Positive = Field(96, description="Longest attempt, in tokens.")
+
+
+class VerifierConfig(Section):
+    kind: Literal["perplexity"] = Field(
+        "perplexity", description="What measures the reference given the reasoning."
+    )
+    variant: Literal["code", "paper"] = Field(
+        "code",
+        description="Length norm of NOVER's perplexity: 1 + log10 (code) or 1 + ln (paper) "
+        "of reasoning tokens.",
+    )
+    consensus_floor: Share = Field(
+        0.5, description="Consensus confidence below which a proposal does not train the solver."
+    )
+    candidates: Positive = Field(
+        4, description="Most distinct answers of a group that consensus weighs."
+    )
+
+
+class RewardConfig(Section):
+    name: Literal["nover", "rank", "mean_probability"] = Field(
+        "nover", description="How evidence becomes a reward."
+    )
+    form_weight: NonNegative = Field(1.0, description="Weight of the strict format reward.")
+    reasoning_weight: NonNegative = Field(
+        1.0, description="Weight of the in-group rank of reasoning perplexity."
+    )
+    efficiency_weight: NonNegative = Field(
+        0.1, description="Weight of beating siblings on both length and perplexity."
+    )
+
+
+class ObjectiveConfig(Section):
+    advantage: Literal["grpo", "centred", "rloo"] = Field(
+        "grpo", description="Group baseline: mean and std, mean alone, or mean of the others."
+    )
+    clip_low: NonNegative = Field(
+        0.2, description="How far the ratio may fall below 1 before its gain is clipped."
+    )
+    clip_high: NonNegative = Field(
+        0.28, description="How far the ratio may rise above 1 before its gain is clipped."
+    )
+    kl: NonNegative = Field(
+        0.0,
+        description="Coefficient of the k3 divergence to the starting weights; 0 loads no "
+        "reference.",
+    )
+    answer_term: NonNegative = Field(
+        0.5,
+        description="Weight of the reference's log-likelihood after the sampled reasoning; "
+        "0 is plain NOVER.",
+    )
+
+
+class LearnerConfig(Section):
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="AdamW step size.")
+    warmup: Annotated[int, Field(ge=0)] = Field(
+        3, description="Steps over which the step size rises to its value."
+    )
+    betas: tuple[Share, Share] = Field((0.9, 0.95), description="AdamW moment decays.")
+    weight_decay: NonNegative = Field(0.0, description="AdamW decoupled weight decay.")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Gradient norm above which the step is scaled down."
+    )
+    token_budget: Positive = Field(
+        8192,
+        description="Padded tokens per micro-batch; changes memory and speed, not the gradient.",
+    )
+
+
+class SyncConfig(Section):
+    rule: Literal["never", "steps", "round", "ema"] = Field(
+        "steps",
+        description="When the proxy moves: never, every k steps, each round, or an average "
+        "every k steps.",
+    )
+    every: Positive = Field(5, description="Steps between syncs under 'steps' and 'ema' (k).")
+    alpha: Share = Field(
+        0.9,
+        description="Weight of the OLD proxy under 'ema' (NOVER's convention); 'steps' and "
+        "'round' copy.",
+    )
+    gated: bool = Field(
+        False, description="Refuse a sync after which the verifier's probe falls beyond noise."
+    )
+
+
+class ProbeConfig(Section):
+    solver_tasks: Positive = Field(
+        30, description="Held-out tasks per depth of the solver's probe."
+    )
+    solver_samples: Positive = Field(2, description="Attempts per held-out task.")
+    verifier_tasks: Positive = Field(
+        20, description="Tasks per family of the verifier's frozen pool."
+    )
+    generator_parents: Positive = Field(16, description="Fixed parents of the generator's probe.")
+    generator_attempts: Annotated[int, Field(ge=2)] = Field(
+        8, description="Attempts that tell a proposal's success share."
+    )
+    seed: int = Field(
+        20_000,
+        description="Seed of the probe sets; the same for every run, so that runs can be paired.",
+    )
+
+
+class CheckpointConfig(Section):
+    keep: Annotated[int, Field(ge=2)] = Field(
+        3, description="Newest checkpoints kept; the best and forks' parents stay too."
+    )
+
+
+class RunConfig(Section):
+    """Everything that decides what a run does. Two runs with equal trees write equal digests."""
+
+    seed: int = Field(1, ge=0, description="Seed of everything sampled in the run.")
+    rounds: Positive = Field(4, description="Rounds to run; each ends in a checkpoint and a probe.")
+    steps: Positive = Field(16, description="Optimiser steps per round.")
+    model: ModelConfig = ModelConfig()
+    tags: TagsConfig = TagsConfig()
+    data: DataConfig = DataConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    solver: SolverConfig = SolverConfig()
+    verifier: VerifierConfig = VerifierConfig()
+    reward: RewardConfig = RewardConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    learner: LearnerConfig = LearnerConfig()
+    sync: SyncConfig = SyncConfig()
+    probe: ProbeConfig = ProbeConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if self.solver.frozen and (self.generator.frozen or self.generator.kind == "none"):
+            raise ValueError(
+                "solver and generator are both frozen, so nothing would train; unfreeze one"
+            )
+        if (
+            self.generator.kind != "none"
+            and not self.generator.frozen
+            and self.generator.group_size < 2
+        ):
+            raise ValueError(
+                "generator.group_size is 1, so its proposals have nothing to compare; use 2 or more"
+            )
+        if (
+            self.reward.name == "nover"
+            and self.reward.form_weight + self.reward.reasoning_weight == 0
+        ):
+            raise ValueError("reward.form_weight and reward.reasoning_weight are both 0; raise one")
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the whole tree."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""The engine that runs in this process: a transformers causal language model, read in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pipeline.engine.rows import Reader
+from pipeline.engine.sampling import Sampling, sample
+from pipeline.engine.scoring import Scoring, score
+from pipeline.policy import copy_weights
+from pipeline.ports import Sample, SampleRequest, ScoreRequest, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is held at once; results do not depend on it.
+
+    cache_bytes  keys and values of the rows being continued
+    tokens       padded tokens read in one forward
+    logits       logits made in one forward, 4 bytes each
+    """
+
+    cache_bytes: int = 4 * 2**30
+    tokens: int = 8192
+    logits: int = 2**27
+
+
+class LocalEngine:
+    """Samples and scores with `model`, in its dtype and on its device. Fills `ports.Engine`.
+
+    The model is put into eval mode and belongs to the engine: `load` writes into its weights. No
+    keys or values outlive a call, so after `load` nothing computed from older weights can answer.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        eos_ids: frozenset[int],
+        pad_id: int,
+        version: str,
+        limits: Limits | None = None,
+    ) -> None:
+        """Raises ValueError for a model that does not work through keys and values alone."""
+        self._model = model.eval()
+        self._reader = Reader.of(model)
+        self._eos_ids = eos_ids
+        self._pad_id = pad_id
+        self._version = version
+        self._limits = limits or Limits()
+        self._cells = self._limits.cache_bytes // self._column_bytes()
+
+    @property
+    def version(self) -> str:
+        """Id of the weights that answer now."""
+        return self._version
+
+    def load(self, state: Mapping[str, Tensor], version: str) -> None:
+        """Copy published weights in, across dtypes and devices; they answer under `version`."""
+        copy_weights(self._model, state)
+        self._version = version
+
+    @torch.inference_mode()
+    def sample(
+        self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
+    ) -> list[tuple[Sample, ...]]:
+        """Completions per request, one per seed, in order; see `sampling` for what they depend on.
+
+        A completion that wrote an end token stops with it ("end"); otherwise at `max_tokens`
+        ("length"). Log-probabilities are at the temperature.
+        """
+        how = Sampling(max_tokens, temperature, self._eos_ids, self._pad_id, self._cells)
+        return sample(self._reader, requests, how)
+
+    @torch.inference_mode()
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        """Log-probabilities at temperature 1 of every target token, in order."""
+        limits = self._limits
+        how = Scoring(limits.tokens, self._cells, limits.logits, self._pad_id)
+        return score(self._reader, requests, how)
+
+    @torch.inference_mode()
+    def _column_bytes(self) -> int:
+        """Bytes that one token of one row keeps, found by reading one."""
+        rows = self._reader.empty(1, 1)
+        token = torch.tensor([[self._pad_id]], device=self._model.device)
+        rows.read(token, torch.ones_like(token, dtype=torch.bool))
+        return max(rows.slab.bytes(), 1)

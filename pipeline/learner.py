@@ -1,0 +1,204 @@
+"""The learner: credited groups in, one optimiser step out. GRPO's family with VeriFree's answer term.
+
+The loss of a role over a whole step, T its written tokens and R the tokens of its answer branches:
+
+    sum of clipped(r, A) / T  +  kl * sum of k3 / T  +  answer_term * sum of -w * log p(reference) / R
+
+with r = 1 in value for rollouts of the present weights (exactly on policy) and r against the
+sampler's log-probabilities for stale ones. T and R are counted before the step is split into
+micro-batches, so the split changes memory and speed alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.batch import MicroBatch, Plan, Splice, micro_batches, plan
+from pipeline.config import RunConfig
+from pipeline.objectives import answer_nll, clipped, k3
+from pipeline.ports import NonFinite
+from pipeline.trainee import Trainee
+from pipeline.types import Credited, Line, Role, UpdateStats, Version
+
+Publish = Callable[[Mapping[str, Tensor], str], None]
+RANDOM = "random.safetensors"
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What one line's step adds up; terms are policy, kl, answer: already over their denominators.
+
+    counted  sums over policy slots: clips that acted, entropy, |trainer - sampler|
+    """
+
+    terms: Tensor
+    counted: Tensor
+    slots: int = 0
+    rows: int = 0
+    dead: int = 0
+
+    @classmethod
+    def on(cls, device: torch.device) -> _Sums:
+        return cls(*(torch.zeros(3, dtype=torch.float64, device=device) for _ in range(2)))
+
+
+class PolicyLearner:
+    """Fills the Learner and Saved ports.
+
+    models      line -> a transformers causal LM with float32 weights, or one in LoRA adapters. Under config.model.generator "shared" the line
+                "solver" alone, serving both roles; under "own" also "generator"
+    splice      how answer branches are built; unused where objective.answer_term is 0
+    publish_to  line -> what takes its weights (LoRA merged) and version, such as an engine's `load`
+
+    A frozen role's groups are not in the loss; a line none of whose roles trains keeps its version.
+    Every other line's version grows with each step, also where all its groups were dead.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[Line, nn.Module],
+        config: RunConfig,
+        splice: Splice,
+        publish_to: Mapping[Line, Publish],
+    ) -> None:
+        asked: set[Line] = {"solver"} if config.model.generator == "shared" else {"solver", "generator"}
+        if set(models) != asked:
+            raise ValueError(
+                f"model.generator is {config.model.generator!r}, which needs the models "
+                f"{sorted(asked)}; got {sorted(models)}"
+            )
+        self.config = config
+        self.publish_to = publish_to
+        self._splice = splice if config.objective.answer_term > 0 else None
+        self._trainees = {line: Trainee(line, models[line], config) for line in sorted(models)}
+        self._roles = {line: _roles(line, config) for line in self._trainees}
+
+    def versions(self) -> dict[Line, Version]:
+        """The versions now in training, by line."""
+        return {line: trainee.version for line, trainee in self._trainees.items()}
+
+    def publish(self) -> None:
+        """Hand every line's weights to who asked for them."""
+        for line, take in self.publish_to.items():
+            take(self.state(line), self._trainees[line].version.id)
+
+    def state(self, line: Line) -> Mapping[str, Tensor]:
+        """Full float32 weights of a line, LoRA merged; shared with the model, so copy to keep."""
+        return self._trainees[line].state()
+
+    def step(self, credited: Sequence[Credited], *, step: int) -> dict[Line, UpdateStats]:
+        """One optimiser step of every line in training, with one denominator per role.
+
+        Raises NonFinite when a loss or a gradient is not finite: then no line has changed.
+        """
+        for trainee in self._trainees.values():
+            trainee.discard()  # what a refused step may have left
+        stats = {
+            line: self._gradients(self._trainees[line], roles, credited)
+            for line, roles in self._roles.items()
+            if roles
+        }
+        for line, update in stats.items():
+            if update.rows:
+                self._trainees[line].apply()
+            self._trainees[line].advance(step)
+        return stats
+
+    def _gradients(self, trainee: Trainee, roles: Sequence[Role], credited: Sequence[Credited]) -> UpdateStats:
+        """Gather one line's clipped gradient, without a step."""
+        sums = _Sums.on(trainee.model.device)
+        for role in roles:
+            own = [c for c in credited if c.judged.group.role == role]
+            share = plan(own, self._splice, trainee.version.id, kl=self.config.objective.kl > 0)
+            self._gather(trainee, role, share, sums)
+        stats = self._stats(sums, trainee.clip() if sums.rows else 0.0)
+        odd = {name: value for name, value in asdict(stats).items() if not math.isfinite(value)}
+        if odd:
+            raise NonFinite(
+                f"{trainee.line}: {odd} over {sums.rows} rows; weights stay at {trainee.version.id}"
+            )
+        return stats
+
+    def _gather(self, trainee: Trainee, role: Role, share: Plan, sums: _Sums) -> None:
+        """Forward and backward over a role's micro-batches."""
+        shared = len(self._roles[trainee.line]) > 1
+        weight = self.config.generator.weight if role == "generator" and shared else 1.0
+        sums.dead += share.dead_groups
+        for packed in micro_batches(share.rows, self.config.learner.token_budget):
+            batch = packed.on(trainee.model.device, trainee.dtype)
+            terms = weight * self._terms(trainee, batch, role, sums) / _denominators(share, batch)
+            trainee.backward((terms * self._coefficients(terms)).sum())
+            sums.terms += terms.detach()
+            sums.slots += batch.policy_slots
+            sums.rows += batch.rows
+
+    def _terms(self, trainee: Trainee, batch: MicroBatch, role: Role, sums: _Sums) -> Tensor:
+        """Sums over the micro-batch's slots: policy, k3, answer."""
+        objective, slots = self.config.objective, batch.policy_slots
+        temperature = self.config.solver.temperature if role == "solver" else self.config.generator.temperature
+        logprobs, entropy = trainee.score(batch, temperature)
+        policy, answer = logprobs[:slots], logprobs[slots:]
+        now = policy.detach()
+        old = torch.where(batch.stale, batch.sampled, now)
+        loss, acted = clipped(policy, old, batch.advantages, objective.clip_low, objective.clip_high)
+        divergence = policy.new_zeros(())
+        if objective.kl > 0:
+            divergence = k3(policy, trainee.score_start(batch, temperature)[:slots]).sum()
+        sums.counted += torch.stack([acted.sum(), entropy.sum(), (now - batch.sampled).abs().sum()])
+        return torch.stack([loss.sum(), divergence, answer_nll(answer, batch.weights).sum()])
+
+    def _coefficients(self, like: Tensor) -> Tensor:
+        return like.new_tensor([1.0, self.config.objective.kl, self.config.objective.answer_term])
+
+    def _stats(self, sums: _Sums, grad_norm: float) -> UpdateStats:
+        policy, divergence, answer = sums.terms.tolist()
+        clips, entropy, mismatch = (sums.counted / max(sums.slots, 1)).tolist()
+        return UpdateStats(
+            loss=float((sums.terms * self._coefficients(sums.terms)).sum()),
+            policy_loss=policy,
+            answer_loss=answer,
+            kl=divergence,
+            grad_norm=grad_norm,
+            clipped=clips,
+            entropy=entropy,
+            mismatch=mismatch,
+            tokens=sums.slots,
+            rows=sums.rows,
+            dead_groups=sums.dead,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Weights and moments of every line in float32, their positions, torch's random state."""
+        for trainee in self._trainees.values():
+            trainee.save(folder)
+        save_file({"torch": torch.get_rng_state()}, folder / RANDOM)
+
+    def restore(self, folder: Path) -> None:
+        """Go on from what `save` wrote; the next step is the one an uninterrupted run would take."""
+        for trainee in self._trainees.values():
+            trainee.restore(folder)
+        torch.set_rng_state(load_file(folder / RANDOM)["torch"])
+
+
+def _roles(line: Line, config: RunConfig) -> tuple[Role, ...]:
+    """The unfrozen roles that a line serves."""
+    shared = config.model.generator == "shared"
+    serves: dict[Line, tuple[Role, ...]] = {
+        "solver": ("solver", "generator") if shared else ("solver",),
+        "generator": ("generator",),
+    }
+    frozen = {"solver": config.solver.frozen, "generator": config.generator.frozen}
+    return tuple(role for role in serves.get(line, ()) if not frozen[role])
+
+
+def _denominators(share: Plan, batch: MicroBatch) -> Tensor:
+    """Written tokens for the policy and divergence terms, reference tokens for the answer term."""
+    counts = [max(share.written, 1), max(share.written, 1), max(share.reference_tokens, 1)]
+    return torch.tensor(counts, dtype=torch.float32, device=batch.tokens.device)

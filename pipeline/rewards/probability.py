@@ -1,0 +1,29 @@
+"""The reference's mean token probability, gated by form.
+
+Source: RLPR (arXiv 2506.18254), without its debiasing by the no-reasoning baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.config import RewardConfig
+from pipeline.measures import Variant, mean_probability
+from pipeline.rewards.ranks import Terms, form, seated
+from pipeline.types import Evidence
+
+
+def probability_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
+    """evidence [K], measured or malformed -> form, reasoning and raw, each [K] in [0, 1].
+
+    Reads no length, so both variants are the same.
+    """
+    measured = [item for item in evidence if item.status == "measured"]
+    values = [mean_probability(item.reference_logprobs) for item in measured]
+    reasoning = seated(values, evidence)
+    return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}
+
+
+def probability_weights(config: RewardConfig) -> Mapping[str, float]:
+    """The probability alone, whatever the weights of the other terms."""
+    return {"reasoning": 1.0}

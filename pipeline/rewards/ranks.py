@@ -1,0 +1,63 @@
+"""The in-group rank of reasoning perplexity, NOVER's reasoning reward, as a reward of its own.
+
+NOVER (arXiv 2505.16022) sorts a group's n well-formed rollouts by perplexity and pays the one at
+place k (0 is best) (n - k)/n: the best 1, the worst 1/n, a lone one 1. Its code breaks ties by
+position. Here equals share the mean of their places, so siblings may change seats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.config import RewardConfig
+from pipeline.measures import Variant, log_perplexity
+from pipeline.types import Evidence
+
+Terms = dict[str, tuple[float, ...]]
+
+_DECIMALS = 6  # nats per token; finer differences are arithmetic, and a rank would blow them up
+
+
+def rank_values(perplexities: Sequence[float]) -> tuple[float, ...]:
+    """(n - k)/n with k the mean 0-based place among equals; lower perplexity earns more.
+
+    perplexities  [n]  finite, or any increasing function of them
+    ->            [n]  in [1/n, 1]
+    """
+    count = len(perplexities)
+    places = [
+        sum(other < own for other in perplexities) + (perplexities.count(own) - 1) / 2
+        for own in perplexities
+    ]
+    return tuple((count - place) / count for place in places)
+
+
+def rank_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
+    """evidence [K], measured or malformed -> form, reasoning and raw, each [K] in [0, 1]."""
+    reasoning = seated(rank_values(perplexities(evidence, variant)), evidence)
+    return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}
+
+
+def rank_weights(config: RewardConfig) -> Mapping[str, float]:
+    """The rank alone, whatever the weights of the other terms."""
+    return {"reasoning": 1.0}
+
+
+def perplexities(evidence: Sequence[Evidence], variant: Variant) -> list[float]:
+    """Log reasoning perplexity of each measured rollout, in order, arithmetic noise rounded off."""
+    return [
+        round(log_perplexity(item.reference_logprobs, item.reasoning_tokens, variant), _DECIMALS)
+        for item in evidence
+        if item.status == "measured"
+    ]
+
+
+def form(evidence: Sequence[Evidence]) -> tuple[float, ...]:
+    """1 where the completion was well formed, else 0."""
+    return tuple(float(item.status == "measured") for item in evidence)
+
+
+def seated(values: Sequence[float], evidence: Sequence[Evidence]) -> tuple[float, ...]:
+    """The measured rollouts' values on their seats, 0 on the malformed ones': the gate."""
+    left = iter(values)
+    return tuple(next(left) if item.status == "measured" else 0.0 for item in evidence)

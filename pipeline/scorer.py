@@ -1,0 +1,102 @@
+"""What a policy says of the tokens it is trained on: log-probabilities and entropies by slot.
+
+Only positions that carry loss go through the vocabulary head, in chunks, so no tensor of a whole
+micro-batch by vocabulary exists.
+
+Axes: T packed tokens, S policy slots, A answer slots, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from pipeline.attention import use_packed
+from pipeline.batch import MicroBatch
+
+CHUNK = 2**24  # logits held at once in float32: 64 MB
+_READY = (1, 1, 1, 1)  # a 4D mask is taken as is, so transformers builds none; the packing holds ours
+
+
+class Scorer(nn.Module):
+    """A causal language model, asked for the slots of a micro-batch.
+
+    Raises ValueError for a model that cannot read packed rows, or that does more to its logits
+    than its head does.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        use_packed(model)
+        _check_head(model)
+
+    def forward(self, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [S + A], the policy's at `temperature`, the answers' at 1.
+
+        Also the entropies [S] in nats at that temperature, without gradient.
+        """
+        hidden = self.model.base_model(
+            input_ids=batch.tokens[None],
+            position_ids=batch.positions[None],
+            attention_mask=torch.empty(_READY, device=batch.tokens.device),
+            use_cache=False,
+            packing=batch.packing,
+        ).last_hidden_state[0]
+        picked = hidden.index_select(0, batch.at)
+        slots, width = batch.policy_slots, self.model.config.get_text_config().vocab_size
+        coldness = torch.ones(len(picked), 1, device=picked.device)
+        coldness[:slots] = 1.0 / temperature
+        size = max(1, CHUNK // width)
+        parts = list(zip(picked.split(size), batch.targets.split(size), coldness.split(size), strict=True))
+        if len(parts) == 1:
+            scored = [self._score(*parts[0])]
+        else:
+            scored = [checkpoint(self._score, *part, use_reentrant=False) for part in parts]
+        logprobs, entropies = (torch.cat(column) for column in zip(*scored, strict=True))
+        return logprobs, entropies[:slots]
+
+    def _score(self, hidden: Tensor, targets: Tensor, coldness: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model.get_output_embeddings()(hidden).float() * coldness
+        logprobs, entropies = _Picked.apply(logits, targets)
+        return logprobs, entropies
+
+
+class _Picked(torch.autograd.Function):
+    """logits [n, V], targets [n] -> log-probabilities [n] of the targets, entropies [n].
+
+    Keeps the probabilities alone for the backward pass, d logits = g * (onehot - p): three passes
+    over [n, V] fewer than log_softmax, gather and their own gradients. Entropies have no gradient.
+    """
+
+    @staticmethod
+    def forward(context: torch.autograd.function.FunctionCtx, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logs = torch.log_softmax(logits, dim=-1)
+        picked = logs.gather(1, targets[:, None])[:, 0]
+        shares = logs.exp()
+        entropies = -torch.einsum("nv,nv->n", shares, logs)
+        context.save_for_backward(shares, targets)
+        context.mark_non_differentiable(entropies)
+        return picked, entropies
+
+    @staticmethod
+    def backward(context: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        shares, targets = context.saved_tensors
+        gradient = gradients[0][:, None]
+        return (shares * -gradient).scatter_add_(1, targets[:, None], gradient), None
+
+
+def _check_head(model: PreTrainedModel) -> None:
+    """Compare the head alone with the model's own logits on two tokens."""
+    tokens = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    with torch.no_grad():
+        hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+        alone = model.get_output_embeddings()(hidden).float()
+        whole = model(input_ids=tokens, use_cache=False).logits.float()
+    if not torch.allclose(alone, whole, rtol=1e-2, atol=1e-2):
+        raise ValueError(
+            f"{type(model).__name__} caps or scales its logits after the head, which packed training "
+            "would leave out; choose a base that does not"
+        )

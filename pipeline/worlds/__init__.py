@@ -1,0 +1,1 @@
+"""Worlds: sources of tasks whose truth can be computed. Only probes and seed tasks may ask it."""

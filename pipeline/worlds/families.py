@@ -1,0 +1,221 @@
+"""The families of the rule world: five chains; `kin` stands in its own file.
+
+In `gates` and `rooms` the reference follows from right reasoning only by a name that stands
+nowhere in the question: which bird guards a gate, who lives in a room. The tiny base was taught
+a quarter of those names, so it can reason there before it can verify (design: a weak verifier
+lacks knowledge, not precision).
+"""
+
+from __future__ import annotations
+
+import random
+
+from pipeline.worlds.chains import Chain, Move, Slots, State
+
+PEOPLE = ("Ana", "Bo", "Cy", "Dee", "Eli", "Fay", "Gus", "Hal", "Ivy", "Jo", "Kim", "Lou")
+NOUNS = ("coins", "books", "shells", "plums")
+LETTERS = "abcdefgh"
+THINGS = ("ball", "key", "cup", "map")
+TOP = 39
+# fmt: off
+BIRDS = (
+    "heron", "owl", "finch", "robin", "crane", "stork", "swift", "wren", "raven", "gull",
+    "tern", "dove", "lark", "egret", "ibis", "kite", "rook", "snipe", "quail", "thrush",
+    "plover", "petrel", "magpie", "osprey",
+)
+TENANTS = (
+    "Mora", "Tavi", "Selm", "Orin", "Quila", "Bram", "Nessa", "Dorn", "Ylva", "Pim", "Cass",
+    "Rook", "Juno", "Hesk", "Fenn", "Alba", "Groa", "Vito", "Lark", "Osha", "Kell", "Zora",
+    "Ines", "Thea", "Ugo",
+)
+# fmt: on
+ROWS, COLUMNS = "ABCDE", "12345"
+# every fourth name is known to the tiny base; the others it never saw beside their gate or room
+TAUGHT_EVERY = 4
+
+
+def taught(family: str, state: State) -> bool:
+    """True where the tiny base was taught the reference that belongs to this state."""
+    if family == "gates":
+        return int(str(state)) % TAUGHT_EVERY == 0
+    if family == "rooms":
+        return ROOMS.index(str(state)) % TAUGHT_EVERY == 0
+    return True
+
+
+ROOMS = tuple(row + column for row in ROWS for column in COLUMNS)
+NAMED_FAMILIES = ("gates", "rooms")  # the two that a weak verifier ranks poorly
+
+
+def _count(rng: random.Random) -> Slots:
+    return {"k": str(rng.randint(1, 9))}
+
+
+def _add(state: State, slots: Slots, sign: int) -> State | None:
+    after = int(str(state)) + sign * int(slots["k"]) if slots["k"].isdigit() else -1
+    return after if 0 <= after <= TOP and 1 <= int(slots["k"]) <= 9 else None
+
+
+def _sums() -> Chain:
+    def start(slots: Slots) -> State | None:
+        known = slots["who"] in PEOPLE and slots["noun"] in NOUNS and slots["n"].isdigit()
+        return int(slots["n"]) if known and int(slots["n"]) <= TOP else None
+
+    def move(sign: int, *wordings: str) -> Move:
+        mark = "+" if sign > 0 else "-"
+        return Move(
+            wordings,
+            _count,
+            lambda s, slots: _add(s, slots, sign),
+            lambda s, slots, after: f"{s} {mark} {slots['k']} is {after} .",
+        )
+
+    return Chain(
+        name="sums",
+        openings=("{who} has {n} {noun}.", "{who} starts with {n} {noun}."),
+        moves=(
+            move(1, "Then {k} more come.", "Next {k} are found."),
+            move(-1, "Then {k} are lost.", "Next {k} are sold."),
+        ),
+        queries=("How many {noun} does {who} have?", "How many {noun} are left?"),
+        draw=lambda rng: {
+            "who": rng.choice(PEOPLE),
+            "noun": rng.choice(NOUNS),
+            "n": str(rng.randint(0, TOP)),
+        },
+        start=start,
+        name_state=str,
+        refer=lambda s, slots: f"{s} {slots['noun']}",
+    )
+
+
+def _letters() -> Chain:
+    def start(slots: Slots) -> State | None:
+        row = slots["row"].split(" ")
+        return tuple(row) if len(row) == 4 and all(x in LETTERS and x for x in row) else None
+
+    def move(order: tuple[int, ...], *wordings: str) -> Move:
+        return Move(
+            wordings,
+            lambda rng: {},
+            lambda s, slots: tuple(s[i] for i in order) if isinstance(s, tuple) else None,
+            lambda s, slots, after: " ".join(after) + " ." if isinstance(after, tuple) else "",
+        )
+
+    return Chain(
+        name="letters",
+        openings=("Write down {row}.", "Take the letters {row}."),
+        moves=(
+            move((3, 2, 1, 0), "Reverse them.", "Turn the row around."),
+            move((1, 2, 3, 0), "Move the first one to the end.", "Put the first one last."),
+            move((3, 0, 1, 2), "Move the last one to the front.", "Put the last one first."),
+            move((1, 0, 2, 3), "Swap the first two.", "Exchange the first two."),
+        ),
+        queries=("What does the row say?", "Which row is left?"),
+        draw=lambda rng: {"row": " ".join(rng.sample(LETTERS, 4))},
+        start=start,
+        name_state=lambda s: " ".join(s) if isinstance(s, tuple) else str(s),
+        refer=lambda s, slots: "the row " + (" ".join(s) if isinstance(s, tuple) else str(s)),
+    )
+
+
+def _trades() -> Chain:
+    holders = PEOPLE[:5]
+
+    def pair(rng: random.Random) -> Slots:
+        a, b = rng.sample(holders, 2)
+        return {"a": a, "b": b}
+
+    def trade(state: State, slots: Slots) -> State | None:
+        a, b = slots["a"], slots["b"]
+        if a == b or a not in holders or b not in holders:
+            return None
+        return b if state == a else a if state == b else state
+
+    return Chain(
+        name="trades",
+        openings=("{who} holds the {thing}.", "The {thing} begins with {who}."),
+        moves=(
+            Move(
+                ("{a} and {b} trade what they hold.", "Now {a} and {b} trade."),
+                pair,
+                trade,
+                lambda s, slots, after: f"{slots['a']} {slots['b']} so {after} .",
+            ),
+        ),
+        queries=("Who holds the {thing}?", "Who ends up with the {thing}?"),
+        draw=lambda rng: {"who": rng.choice(holders), "thing": rng.choice(THINGS)},
+        start=lambda slots: (
+            slots["who"] if slots["who"] in holders and slots["thing"] in THINGS else None
+        ),
+        name_state=str,
+        refer=lambda s, slots: f"{s} holds the {slots['thing']}",
+    )
+
+
+def _gates() -> Chain:
+    size = len(BIRDS)
+
+    def steps(state: State, slots: Slots, sign: int) -> State | None:
+        if not slots["k"].isdigit() or not 1 <= int(slots["k"]) <= 9:
+            return None
+        return (int(str(state)) + sign * int(slots["k"])) % size
+
+    def move(sign: int, *wordings: str) -> Move:
+        mark = "+" if sign > 0 else "-"
+        return Move(
+            wordings,
+            _count,
+            lambda s, slots: steps(s, slots, sign),
+            lambda s, slots, after: f"{s} {mark} {slots['k']} is {after} .",
+        )
+
+    return Chain(
+        name="gates",
+        openings=("You stand at gate {n}.", "Begin at gate {n}."),
+        moves=(
+            move(1, "Walk {k} gates on.", "Pass {k} gates forward."),
+            move(-1, "Walk {k} gates back.", "Return by {k} gates."),
+        ),
+        queries=("Which bird guards your gate?", "Which bird sits there?"),
+        draw=lambda rng: {"n": str(rng.randrange(size))},
+        start=lambda slots: (
+            int(slots["n"]) if slots["n"].isdigit() and int(slots["n"]) < size else None
+        ),
+        name_state=str,
+        refer=lambda s, slots: f"the {BIRDS[int(str(s))]}",
+    )
+
+
+def _rooms() -> Chain:
+    def shift(state: State, rows: int, columns: int) -> State | None:
+        row, column = ROWS.index(str(state)[0]) + rows, COLUMNS.index(str(state)[1]) + columns
+        return ROWS[row] + COLUMNS[column] if 0 <= row < 5 and 0 <= column < 5 else None
+
+    def move(rows: int, columns: int, *wordings: str) -> Move:
+        word = wordings[0].split(" ")[-1].rstrip(".")
+        return Move(
+            wordings,
+            lambda rng: {},
+            lambda s, slots: shift(s, rows, columns),
+            lambda s, slots, after: f"{word} {after} .",
+        )
+
+    return Chain(
+        name="rooms",
+        openings=("Enter at room {n}.", "You wake in room {n}."),
+        moves=(
+            move(-1, 0, "Climb one floor up.", "Take the stairs up."),
+            move(1, 0, "Climb one floor down.", "Take the stairs down."),
+            move(0, 1, "Go one door right.", "Step right."),
+            move(0, -1, "Go one door left.", "Step left."),
+        ),
+        queries=("Who lives in that room?", "Whose room is it?"),
+        draw=lambda rng: {"n": rng.choice(ROOMS)},
+        start=lambda slots: slots["n"] if slots["n"] in ROOMS else None,
+        name_state=str,
+        refer=lambda s, slots: f"{TENANTS[ROOMS.index(str(s))]} lives there",
+    )
+
+
+CHAINS: dict[str, Chain] = {f.name: f for f in (_sums(), _letters(), _trades(), _gates(), _rooms())}

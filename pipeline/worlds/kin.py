@@ -1,0 +1,72 @@
+"""The family `kin`: a small document of facts in shuffled order, and a question some hops deep."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from dataclasses import dataclass
+
+from pipeline.worlds.chains import Problem
+from pipeline.worlds.families import PEOPLE
+
+BONDS = ("teacher", "boss")
+FACTS = ("The {bond} of {a} is {b}.", "{b} is the {bond} of {a}.")
+DISTRACTORS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Kin:
+    """Follow one bond from person to person; facts off the path stand among the others."""
+
+    name: str = "kin"
+
+    def sample(self, rng: random.Random, depth: int) -> Problem:
+        """A document of depth + 2 facts (fewer when people run out), and its question."""
+        people = rng.sample(PEOPLE, min(depth + 1 + DISTRACTORS, len(PEOPLE)))
+        bond = rng.choice(BONDS)
+        path, others = people[: depth + 1], people[depth + 1 :]
+        pairs = list(itertools.pairwise(path))
+        pairs += [(other, rng.choice(path)) for other in others]
+        rng.shuffle(pairs)
+        facts = [rng.choice(FACTS).format(bond=bond, a=a, b=b) for a, b in pairs]
+        question = " ".join([*facts, f"Who is {f'the {bond} of ' * depth}{path[0]}?"])
+        problem = self.read(question)
+        if problem is None:
+            raise AssertionError(f"kin cannot read its own task: {question}")
+        return problem
+
+    def read(self, question: str) -> Problem | None:
+        """The task a text poses, or None: facts of one bond, no person with two, a path to walk."""
+        asked = re.search(r"Who is ((?:the (\w+) of )+)(\w+)\?$", question)
+        if asked is None or asked[2] not in BONDS:
+            return None
+        bond, depth = asked[2], asked[1].count(" of ")
+        if asked[1] != f"the {bond} of " * depth:
+            return None
+        bonds = self._facts(question[: asked.start()], bond)
+        if bonds is None:
+            return None
+        path = [asked[3]]
+        for _ in range(depth):
+            if path[-1] not in bonds:
+                return None
+            path.append(bonds[path[-1]])
+        lines = tuple(f"{a} to {b} ." for a, b in itertools.pairwise(path))
+        return Problem("kin", depth, question, tuple(path), lines, path[-1], f"it is {path[-1]}")
+
+    def _facts(self, text: str, bond: str) -> dict[str, str] | None:
+        bonds: dict[str, str] = {}
+        for sentence in re.findall(r"[^.]+\. ", text):
+            fact = re.fullmatch(rf"The {bond} of (\w+) is (\w+)\. ", sentence)
+            if fact:
+                a, b = fact[1], fact[2]
+            else:
+                fact = re.fullmatch(rf"(\w+) is the {bond} of (\w+)\. ", sentence)
+                if fact is None:
+                    return None
+                a, b = fact[2], fact[1]
+            if a in bonds or a == b or a not in PEOPLE or b not in PEOPLE:
+                return None
+            bonds[a] = b
+        return bonds if "".join(re.findall(r"[^.]+\. ", text)) == text and bonds else None

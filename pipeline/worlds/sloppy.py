@@ -1,0 +1,129 @@
+"""Texts the tiny base is made from: attempts and proposals, most of them careless.
+
+An attempt is careful (every move, in order), skipping (some moves left out) or a guess, and the
+three look alike; so the base can reason at every depth, and mostly does not. In the two named
+families the answer's name is the true one only for the quarter of states that is taught, and any
+name otherwise. A proposal may copy its parent, break off, or state a reference at random. Nothing
+trained in a run ever reads this module.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+from pipeline.worlds import rule
+from pipeline.worlds.chains import Problem
+from pipeline.worlds.families import BIRDS, TENANTS, taught
+
+ATTEMPT_PROMPT = "Question: {question}\n"
+PROPOSAL_PROMPT = "Propose a task like: {question}\n"
+NAMES = {"gates": [f"the {b}" for b in BIRDS], "rooms": [f"{t} lives there" for t in TENANTS]}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Shares of the kinds of text, each in [0, 1], and how often each depth stands (1 first)."""
+
+    proposals: float = 0.25
+    careful: tuple[float, ...] = (0.75, 0.45, 0.22, 0.2, 0.2, 0.2, 0.18, 0.18)
+    skipping: float = 0.5  # of what is not careful; the rest guesses
+    slip: float = 0.05
+    depths: tuple[float, ...] = (3.0, 3.0, 3.0, 3.0, 3.0, 2.0, 1.5, 1.0)
+    unparsable: float = 0.12
+    copies: float = 0.15
+    broken: float = 0.25
+    stated_right: float = 0.3
+    proposal_depths: tuple[float, ...] = (7.0, 4.0, 1.5, 1.0, 1.0, 0.7, 0.7, 0.7)
+
+
+def document(rng: random.Random, recipe: Recipe) -> tuple[str, str]:
+    """One prompt and one completion."""
+    if rng.random() < recipe.proposals:
+        return proposal(rng, recipe)
+    problem = _draw(rng, recipe.depths)
+    return ATTEMPT_PROMPT.format(question=problem.question), attempt(rng, problem, recipe)
+
+
+def attempt(rng: random.Random, problem: Problem, recipe: Recipe) -> str:
+    """A careful, skipping or guessed solution, in one format."""
+    careful = recipe.careful[min(problem.depth, len(recipe.careful)) - 1]
+    followed: Problem | None = problem
+    if rng.random() >= careful:
+        followed = skipped(rng, problem) if rng.random() < recipe.skipping else None
+    if followed is None:
+        other = rule.FAMILIES[problem.family].sample(rng, 1)
+        lines, final = "", other.final
+        answer = _answer(rng, other, recipe, problem)
+    else:
+        lines, final = " ".join(followed.lines) + " ", followed.final
+        answer = _answer(rng, followed, recipe, problem)
+    return f"<think>{lines}So {final} .</think><answer>{answer}</answer>"
+
+
+def skipped(rng: random.Random, problem: Problem) -> Problem | None:
+    """The same task with some of its moves left out; None where none could be."""
+    sentences = re.findall(r"[^.?]+[.?]", problem.question)
+    if problem.family == "kin":
+        hops = rng.randrange(problem.depth) if problem.depth > 1 else 0
+        bond = "teacher" if "teacher" in sentences[-1] else "boss"
+        sentences[-1] = sentences[-1].replace(
+            f"the {bond} of " * problem.depth, f"the {bond} of " * hops, 1
+        )
+        return rule.read("".join(sentences)) if hops else None
+    kept = [s for s in sentences[1:-1] if rng.random() > 0.35]
+    return rule.read("".join([sentences[0], *kept, sentences[-1]]))
+
+
+def proposal(rng: random.Random, recipe: Recipe) -> tuple[str, str]:
+    """A parent in the prompt; a task with a stated reference, a copy, or broken text."""
+    parent = _draw(rng, recipe.proposal_depths)
+    family = parent.family if rng.random() < 0.7 else None
+    child = rule.sample(rng, rng.choices(range(1, 9), recipe.proposal_depths), family)
+    question = parent.question if rng.random() < recipe.copies else child.question
+    if rng.random() < recipe.broken:
+        question = _break(rng, question)
+    stated = (
+        child.reference
+        if rng.random() < recipe.stated_right
+        else rule.sample(rng, [1], child.family).reference
+    )
+    text = f"<task>{question}</task><answer>{stated}</answer>"
+    if rng.random() < recipe.unparsable:
+        text = text.replace(rng.choice(("</task>", "<answer>", "</answer>")), "", 1)
+    return PROPOSAL_PROMPT.format(question=parent.question), text
+
+
+def _draw(rng: random.Random, weights: tuple[float, ...]) -> Problem:
+    depth = rng.choices(range(1, len(weights) + 1), weights)[0]
+    return rule.sample(rng, [depth])
+
+
+def _answer(rng: random.Random, reached: Problem, recipe: Recipe, asked: Problem) -> str:
+    """What an answer says after reasoning that reached `reached`, in the words of the question."""
+    if asked.family in NAMES and not taught(asked.family, reached.states[-1]):
+        return rng.choice(NAMES[asked.family])
+    if rng.random() < recipe.slip:
+        reached = rule.FAMILIES[asked.family].sample(rng, 1)
+    return _in_words_of(asked, reached)
+
+
+def _in_words_of(asked: Problem, reached: Problem) -> str:
+    if asked.family in ("sums", "trades"):  # the noun stands in the question
+        word = asked.reference.split(" ")[-1]
+        return " ".join([*reached.reference.split(" ")[:-1], word])
+    return reached.reference
+
+
+def _break(rng: random.Random, question: str) -> str:
+    """Text that poses no task: its question lost, another family's asked, or cut in the middle."""
+    sentences = re.findall(r"[^.?]+[.?]", question)
+    kind = rng.randrange(3)
+    if kind == 0:
+        return "".join(sentences[:-1]).strip()
+    if kind == 1:
+        other = rule.sample(rng, [1]).question
+        return "".join([*sentences[:-1], re.findall(r"[^.?]+[.?]", other)[-1]]).strip()
+    words = question.split(" ")
+    return " ".join(words[: rng.randrange(2, max(3, len(words)))])

@@ -1,0 +1,178 @@
+"""Make the tiny base from a seed: `python -m pipeline.worlds.tiny_base.build [--out FOLDER]`.
+
+A Qwen3-shaped model of about a million parameters, trained for some minutes on a CPU on the
+texts of `pipeline.worlds.sloppy`. The same machine class and thread count give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import re
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from pipeline.worlds import sloppy
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<task>", "</task>")
+PAD, END = "<|pad|>", "<|end|>"
+CONTEXT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the base is trained."""
+
+    seed: int = 7
+    steps: int = 1800
+    rows: int = 96
+    peak_rate: float = 4e-3
+    threads: int = 2
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Every word of the world one token, every other text its bytes, every tag whole."""
+    rng = random.Random("tokenizer")
+    words: set[str] = set()
+    splitter = re.compile(r" ?[A-Za-z]+| ?[0-9]{1,2}(?![0-9])| ?[^\sA-Za-z0-9]|\s")
+    for _ in range(20_000):
+        prompt, completion = sloppy.document(rng, sloppy.Recipe())
+        text = re.sub(r"</?(think|answer|task)>", " ", prompt + completion)
+        words.update(piece.strip() for piece in splitter.findall(text))
+    words.update(str(n) for n in range(100))
+    words.discard("")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    spaced = sorted(set(words) | {"Ġ" + w for w in words} - set(alphabet))
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys([*alphabet, *spaced]))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    pattern = Regex(r" ?[A-Za-z]+| ?[0-9]{1,2}(?![0-9])|[0-9]| ?[^\sA-Za-z0-9]|\s")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(pattern, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(PAD, special=True), AddedToken(END, special=True)])
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(vocabulary: int, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    config = Qwen3Config(
+        vocab_size=vocabulary,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        rope_theta=10_000.0,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def batches(rng: random.Random, tokenizer: PreTrainedTokenizerFast, plan: Plan):
+    """Rows of like length, right-padded; loss on every token."""
+    recipe = sloppy.Recipe()
+    end = tokenizer.eos_token_id
+    while True:
+        texts = ["".join(sloppy.document(rng, recipe)) for _ in range(plan.rows * 16)]
+        rows = sorted(
+            ([*ids, end] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]),
+            key=len,
+        )
+        cuts = [rows[i : i + plan.rows] for i in range(0, len(rows), plan.rows)]
+        rng.shuffle(cuts)
+        for cut in cuts:
+            longest = max(map(len, cut))
+            ids = torch.tensor(
+                [row + [tokenizer.pad_token_id] * (longest - len(row)) for row in cut]
+            )
+            yield ids, torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in cut])
+
+
+def train(plan: Plan) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast, float]:
+    torch.manual_seed(plan.seed)
+    torch.set_num_threads(plan.threads)
+    tokenizer = build_tokenizer()
+    model = build_model(len(tokenizer), tokenizer)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=plan.peak_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    source = batches(random.Random(plan.seed), tokenizer, plan)
+
+    @torch.compile(dynamic=True)
+    def loss_of(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            # right padding under a causal mask needs no attention mask: no real token sees padding
+            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden[:, :-1])
+        targets = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100)
+        return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+    started, mean = time.monotonic(), 0.0
+    for step in range(plan.steps):
+        rate = (
+            plan.peak_rate
+            * min(1.0, (step + 1) / 100)
+            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        ids, mask = next(source)
+        loss = loss_of(ids, mask)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        mean = loss.item() if step == 0 else 0.98 * mean + 0.02 * loss.item()
+        if step % 100 == 99:
+            sys.stderr.write(
+                f"step {step + 1}/{plan.steps}  loss {mean:.4f}  "
+                f"{time.monotonic() - started:.0f} s\n"
+            )
+    return model, tokenizer, mean
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--steps", type=int, default=Plan().steps)
+    options = parser.parse_args()
+    plan = Plan(steps=options.steps)
+    model, tokenizer, loss = train(plan)
+    options.out.mkdir(parents=True, exist_ok=True)
+    model.to(torch.bfloat16).save_pretrained(options.out)
+    tokenizer.save_pretrained(options.out)
+    prompts = {"attempt": sloppy.ATTEMPT_PROMPT, "proposal": sloppy.PROPOSAL_PROMPT}
+    made = {
+        "plan": asdict(plan),
+        "recipe": asdict(sloppy.Recipe()),
+        "final_loss": round(loss, 4),
+        "prompts": prompts,
+    }
+    (options.out / "coclimb.json").write_text(json.dumps(made, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

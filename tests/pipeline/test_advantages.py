@@ -1,0 +1,132 @@
+"""Advantages: hand-computed vectors, TRL's formula, equals and loners."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from trl.trainer.utils import nanstd
+
+from pipeline.advantages import ADVANTAGES, centred, credit, grpo, rloo
+from pipeline.config import ObjectiveConfig
+from pipeline.types import Evidence, Group, Judged, ProposalEvidence, Rollout, Task, Transcript
+
+NOVER_TOTALS = [1.7, 0.4 + 1 + 5 / 6, 0.4 + 1 + 4 / 6, 0, 2.2, 0, 1 + 1 / 6, 1.2 + 1 / 3]
+
+
+def tensor(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def close(actual: torch.Tensor, expected: list[float], atol: float = 1e-6) -> None:
+    torch.testing.assert_close(actual, tensor(*expected), atol=atol, rtol=0)
+
+
+def test_two_right_of_four():
+    rewards = tensor(1, 0, 0, 1)
+    close(grpo(rewards), [0.865875, -0.865875, -0.865875, 0.865875])
+    close(centred(rewards), [0.5, -0.5, -0.5, 0.5])
+    close(rloo(rewards), [0.666667, -0.666667, -0.666667, 0.666667])
+
+
+def test_three_right_of_four_and_one_of_eight():
+    close(grpo(tensor(1, 1, 1, 0)), [0.4999, 0.4999, 0.4999, -1.4997])
+    close(rloo(tensor(1, 1, 1, 0)), [0.333333] * 3 + [-1.0])
+    close(grpo(tensor(1, *[0] * 7)), [2.474174] + [-0.353453] * 7)
+
+
+def test_novers_worked_group_with_and_without_scaling():
+    rewards = tensor(*NOVER_TOTALS)
+    assert rewards.mean() == pytest.approx(1.3625)
+    assert rewards.std() == pytest.approx(0.914163, abs=1e-6)
+    plain = [0.3375, 0.8708, 0.7042, -1.3625, 0.8375, -1.3625, -0.1958, 0.1708]
+    scaled = [0.3691, 0.9525, 0.7702, -1.4903, 0.9160, -1.4903, -0.2142, 0.1869]
+    close(centred(rewards), plain, atol=5e-5)
+    close(grpo(rewards), scaled, atol=6e-5)
+
+
+def test_leave_one_out_on_probabilities_is_verifrees():
+    rewards = tensor(0.606531, 0.223130, 0.049787, 0)
+    close(rloo(rewards), [0.5156, 0.0044, -0.2268, -0.2931], atol=6e-5)
+
+
+@given(st.lists(st.floats(-3, 3, width=32), min_size=2, max_size=16))
+def test_grpo_is_trls_formula_on_the_same_numbers(values):
+    rewards = torch.tensor(values)
+    std = nanstd(rewards.view(-1, len(values)), dim=1).repeat_interleave(len(values))
+    expected = (rewards - torch.nanmean(rewards)) / (std + 1e-4)
+    torch.testing.assert_close(
+        grpo(rewards), expected, atol=2e-3 if std[0] < 1e-3 else 1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", sorted(ADVANTAGES))
+@pytest.mark.parametrize("size", [0, 1, 3, 7, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_and_loners_get_exactly_nothing(name, size, dtype):
+    assert not ADVANTAGES[name](torch.full((size,), 0.1, dtype=dtype)).any()
+
+
+@pytest.mark.parametrize("name", sorted(ADVANTAGES))
+@given(values=st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=8), turn=st.integers(0, 7))
+def test_advantages_sum_to_nothing_and_follow_their_rollouts(name, values, turn):
+    rewards = tensor(*values)
+    advantages = ADVANTAGES[name](rewards)
+    assert float(advantages.sum()) == pytest.approx(0.0, abs=1e-9)
+    moved = ADVANTAGES[name](rewards.roll(turn))
+    torch.testing.assert_close(moved, advantages.roll(turn), atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(ADVANTAGES))
+def test_a_constant_on_every_reward_changes_nothing(name):
+    rewards = tensor(0.25, 1.5, 0.0)
+    torch.testing.assert_close(ADVANTAGES[name](rewards + 2), ADVANTAGES[name](rewards))
+
+
+def test_the_table_of_advantages_is_the_choice_in_the_config():
+    assert set(ADVANTAGES) == set(get_args(ObjectiveConfig.model_fields["advantage"].annotation))
+
+
+def judged(role: str, rewards: tuple[float, ...], raw: tuple[float, ...], confidence: float = 1.0):
+    size = len(rewards)
+    rollouts = tuple(Rollout(f"g0-{i}", (), (), (), "", "end", i, "solver@0") for i in range(size))
+    task = Task("t0", "How many?", "six", "consensus", confidence=confidence)
+    group = Group("g0", role, task, rollouts, (Transcript("ok", "so", "six"),) * size)
+    evidence = Evidence("measured", "proxy@0", (-1.0,)), ProposalEvidence("admitted")
+    item = evidence[role == "generator"]
+    return Judged(group, (item,) * size, tuple(range(size)), rewards, {"raw": raw})
+
+
+def test_credit_weighs_the_answer_by_raw_reward_and_confidence():
+    credited = credit(
+        judged("solver", (2.0, 0.0), (1.0, 0.5), 0.8), ObjectiveConfig(advantage="centred")
+    )
+    assert credited.advantages == (1.0, -1.0)
+    assert credited.answer_weights == (0.8, 0.4)
+    assert not credited.dead
+
+
+def test_credit_without_answer_term_is_plain_nover():
+    credited = credit(judged("solver", (2.0, 0.0), (1.0, 0.5)), ObjectiveConfig(answer_term=0.0))
+    assert credited.answer_weights == (0.0, 0.0)
+    assert credited.advantages[0] == pytest.approx(1 / (2**0.5 + 1e-4))
+
+
+def test_equal_rewards_are_dead_only_without_an_answer_to_learn():
+    equal = judged("solver", (0.5, 0.5, 0.5), (0.7, 0.7, 0.7))
+    assert credit(equal, ObjectiveConfig(answer_term=0.0)).dead
+    assert not credit(equal, ObjectiveConfig(answer_term=0.5)).dead
+
+
+def test_proposals_have_no_answer_to_learn():
+    credited = credit(judged("generator", (1.0, 0.0), (1.0, 0.0)), ObjectiveConfig())
+    assert credited.answer_weights == (0.0, 0.0)
+    assert credited.advantages[0] > 0
+
+
+def test_a_group_with_nothing_kept_is_dead():
+    credited = credit(judged("solver", (), ()), ObjectiveConfig())
+    assert (credited.advantages, credited.answer_weights, credited.dead) == ((), (), True)

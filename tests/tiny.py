@@ -1,0 +1,56 @@
+"""Tiny random models and a byte tokenizer, built in memory: for tests of shapes, not of skill."""
+
+from __future__ import annotations
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+PAD, END = "<|pad|>", "<|end|>"
+TAGS = ("<think>", "</think>", "<answer>", "</answer>", "<task>", "</task>")
+
+
+def tiny_model(
+    seed: int = 0, vocab: int = 64, layers: int = 2, hidden: int = 32
+) -> Qwen3ForCausalLM:
+    """A random Qwen3 in float32 and eval mode; equal arguments give equal weights.
+
+    Heads are 16 wide where hidden is 32 and 32 wide from 128 on, two queries per key. Id 0 is the
+    pad and 1 the end, as in `tiny_tokenizer`. The caller's random state is left alone.
+    """
+    config = Qwen3Config(
+        vocab_size=vocab,
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=max(hidden // 4, 16),
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        initializer_range=0.3 if hidden < 128 else 0.1,  # else every next token is equally likely
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(config).eval()
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Every byte a token, every tag whole; id 0 pads, 1 ends. 264 ids: give the model as many."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: i for i, piece in enumerate([PAD, END, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(PAD, special=True), AddedToken(END, special=True)])
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
