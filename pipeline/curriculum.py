@@ -103,7 +103,9 @@ def sift(
         tasks: list[Task | None] = []
         reasons: list[ProposalEvidence] = []
         for rollout, transcript in zip(group.rollouts, group.transcripts, strict=True):
-            drop, similarity = _verdict(transcript, seen, fresh, question_limit)
+            drop, similarity = _text_verdict(group.task.question, transcript, question_limit), 0.0
+            if drop == "admitted":
+                drop, similarity = _copy_verdict(transcript.first, seen, fresh)
             task = None
             if drop == "admitted":
                 task = _candidate(group, rollout, transcript, config, round)
@@ -130,20 +132,29 @@ def gives_away(question: str, reference: str) -> bool:
     return words in spans
 
 
-def _verdict(
-    transcript: Transcript, seen: Seen, fresh: Seen, question_limit: int
-) -> tuple[Drop, float]:
-    """Why a proposal goes no further, or "admitted"; and its similarity."""
+def _text_verdict(parent: str, transcript: Transcript, question_limit: int) -> Drop:
+    """Why the text itself goes no further, or "admitted".
+
+    Where the parent asks something, a proposal like it must ask too.
+    """
     if transcript.form != "ok":
-        return "malformed", 0.0
-    if not normalise(transcript.first):
-        return "no_question", 0.0
-    if len(transcript.first) > question_limit:
-        return "too_long", 0.0
-    similarity, kind = seen.nearest(transcript.first)
+        return "malformed"
+    if not normalise(transcript.first) or (_asks(parent) and not _asks(transcript.first)):
+        return "no_question"
+    return "too_long" if len(transcript.first) > question_limit else "admitted"
+
+
+def _asks(text: str) -> bool:
+    """True where a question mark stands in the text: Latin and Greek, Arabic, or full width."""
+    return any(mark in text for mark in "?\u037e\u061f\uff1f")
+
+
+def _copy_verdict(question: str, seen: Seen, fresh: Seen) -> tuple[Drop, float]:
+    """Whether the question copies an earlier text or a sibling; and its similarity."""
+    similarity, kind = seen.nearest(question)
     if kind is not None and similarity >= seen.threshold:
         return _DROPS[kind], similarity
-    sibling, kind = fresh.nearest(transcript.first)
+    sibling, kind = fresh.nearest(question)
     if kind is not None and sibling >= seen.threshold:
         return _DROPS[kind], sibling
     return "admitted", similarity

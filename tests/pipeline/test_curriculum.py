@@ -23,10 +23,10 @@ def proposal(seat: int, question: str, form: str = "ok") -> tuple[Rollout, Trans
     return rollout, Transcript(form, question, "nine") if form == "ok" else Transcript(form)
 
 
-def group_of(*proposals: tuple[Rollout, Transcript]) -> Group:
-    parent = Task("seed-00007", "How many?", "six", "human")
+def group_of(*proposals: tuple[Rollout, Transcript], parent: str = "Count them.") -> Group:
+    task = Task("seed-00007", parent, "six", "human")
     rollouts, transcripts = zip(*proposals, strict=True)
-    return Group("r01-p00", "generator", parent, rollouts, transcripts)
+    return Group("r01-p00", "generator", task, rollouts, transcripts)
 
 
 def seen_with(**texts: str) -> Seen:
@@ -158,6 +158,15 @@ def test_every_drop_has_its_reason():
     assert kept == [False] * 6 + [True, False]
     assert proposed.evidence[0][3].similarity == 1.0
     assert proposed.evidence[0][6].similarity < 0.95
+
+
+@pytest.mark.parametrize("mark", ["?", "\u037e", "\u061f", "\uff1f"])
+def test_a_proposal_like_a_question_must_ask_one(mark):
+    group = group_of(
+        proposal(0, "Two and two."), proposal(1, f"Two and two{mark}"), parent="How many?"
+    )
+    found = sift([group], Seen(0.95), CONFIG, round=1, question_limit=50).evidence[0]
+    assert [e.drop for e in found] == ["no_question", "admitted"]
 
 
 def test_a_candidate_waits_for_its_consensus():
