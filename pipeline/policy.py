@@ -1,22 +1,21 @@
-"""Policies on disk and in memory: load one safely, adapt it, read its weights, move them.
+"""Policies in memory: load one, adapt it, read its weights, move them.
 
-Everything about a model folder is checked at the door: safetensors alone (a pickle can run code),
-no remote code, no shard missing or lying outside the folder, no weight missing, misshapen or not
-finite, a vocabulary that fits. What is wrong becomes one `BadModel` with place and remedy.
+What a folder holds is checked before (`model_folder`) and after loading: no weight missing,
+misshapen or not finite, a vocabulary that fits.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -25,22 +24,28 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from pipeline.model_folder import BadModel, check_folder, find_folder, first_line
+
+__all__ = [
+    "BadModel",
+    "State",
+    "check_weights",
+    "copy_weights",
+    "encode",
+    "end_ids",
+    "fingerprint",
+    "load_policy",
+    "merged_state",
+    "pick_device",
+    "replica",
+    "wrap_lora",
+]
+
 State = Mapping[str, Tensor]
-
-_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-_INDEX = "model.safetensors.index.json"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-
-
-class BadModel(ValueError):
-    """A model cannot be used as a policy; nothing of it was kept."""
-
-    def __init__(self, place: str | Path, found: str, remedy: str) -> None:
-        super().__init__(f"model refused: {place}: {found}; {remedy}")
 
 
 def pick_device(name: str) -> str:
-    """"cpu" or "cuda"; "auto" is cuda where there is one. Raises ValueError for an absent cuda."""
+    """ "cpu" or "cuda"; "auto" is cuda where there is one. Raises ValueError for an absent cuda."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -56,39 +61,20 @@ def load_policy(
     The weights take `dtype`, whatever they are stored in. A tokenizer without a pad token pads
     with its end token. Raises BadModel; never runs code or unpickles anything from the folder.
     """
-    folder = Path(folder_or_name).expanduser()
-    if not folder.is_dir():
-        folder = _from_hub(folder_or_name)
+    folder = find_folder(folder_or_name)
     check_folder(folder)
     tokenizer = _load_tokenizer(folder)
     model = _load_model(folder, dtype)
     check_weights(folder, model)
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = model.get_input_embeddings().get_parameter("weight").shape[0]
     if len(tokenizer) > rows:
         raise BadModel(
             folder,
             f"the tokenizer knows {len(tokenizer)} tokens, the model {rows}",
             "put the tokenizer that belongs to these weights into the folder",
         )
-    return model.to(device).eval(), tokenizer
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder by its files alone, before anything of it is loaded. Raises BadModel."""
-    config = _json(folder / "config.json")
-    for name in ("config.json", "tokenizer_config.json"):
-        if (folder / name).exists() and "auto_map" in _json(folder / name):
-            raise BadModel(
-                folder / name,
-                "asks for remote code (auto_map), which is never run",
-                "use a model whose architecture is part of transformers",
-            )
-    if "model_type" not in config:
-        raise BadModel(
-            folder / "config.json", "has no model_type", "copy the model folder anew, config whole"
-        )
-    for name in _weight_files(folder):
-        _check_shard(folder, name)
+    nn.Module.to(model, device)
+    return _quiet(model), tokenizer
 
 
 def check_weights(place: str | Path, model: nn.Module) -> None:
@@ -126,9 +112,7 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froze
     return frozenset(ids)
 
 
-def wrap_lora(
-    model: PreTrainedModel, rank: int, alpha: float, *, seed: int = 0
-) -> nn.Module:
+def wrap_lora(model: PreTrainedModel, rank: int, alpha: float, *, seed: int = 0) -> nn.Module:
     """The model with LoRA adapters on every linear layer but the head; only they train.
 
     The update is alpha / rank * B A (arXiv 2106.09685); B starts at zero, A is drawn from `seed`.
@@ -136,15 +120,34 @@ def wrap_lora(
     """
     if rank < 1:
         raise ValueError(f"LoRA rank is {rank}; it must be at least 1 (0 in config means no LoRA)")
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - optional and heavy
-
+    try:
+        from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - optional and heavy
+    except ModuleNotFoundError as error:
+        raise ValueError("LoRA needs peft; pip install 'coclimb[lora]'") from error
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules="all-linear", lora_dropout=0.0, bias="none"
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type] # declared int, used as a float
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        bias="none",
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         wrapped: nn.Module = get_peft_model(model, config)
     return wrapped
+
+
+def replica(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A copy of a plain model, in eval mode, with weights in `dtype` and no gradients.
+
+    Buffers keep their dtype, as `from_pretrained` would leave them: `model.to(dtype)` also rounds
+    the rotary frequencies, which moved log-probabilities of a random model by up to 0.007.
+    """
+    twin = _quiet(copy.deepcopy(model))
+    twin.requires_grad_(False)
+    for weight in twin.parameters():
+        weight.data = weight.data.to(dtype)
+    return twin
 
 
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
@@ -215,81 +218,14 @@ def _lora_deltas(model: nn.Module) -> dict[str, Tensor]:
     """What the active adapters add to each weight, by plain name; empty without adapters."""
     if not any(".lora_A." in name for name, _ in model.named_parameters()):
         return {}
-    from peft.tuners.lora import LoraLayer  # noqa: PLC0415 - only where adapters are
+    from peft.tuners.lora import Linear as LoraLinear  # noqa: PLC0415 - only where adapters are
 
     deltas: dict[str, Tensor] = {}
     for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
+        if isinstance(module, LoraLinear):
             parts = [module.get_delta_weight(adapter) for adapter in module.active_adapters]
             deltas[_plain(f"{name}.base_layer.weight")] = torch.stack(parts).sum(0)
     return deltas
-
-
-def _from_hub(name: str) -> Path:
-    """The folder of a Hub model, downloaded or from the cache."""
-    missing = f"{name!r} is no folder here"
-    if name.count("/") > 1 or name.startswith((".", "~", "/")) or not name:
-        raise BadModel(name, "no such folder", "check model.base, a model folder or a Hub name")
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except HFValidationError as error:
-        raise BadModel(name, f"{missing} and no Hub name", "check model.base") from error
-    except HfHubHTTPError as error:
-        reason = str(error).splitlines()[0]
-        raise BadModel(name, f"{missing}; the Hub says: {reason}", "check model.base") from error
-    except OSError as error:
-        raise BadModel(
-            name,
-            f"{missing} and the Hub cannot be reached",
-            "give a local model folder, or connect once so that it is cached",
-        ) from error
-
-
-def _json(path: Path) -> dict[str, object]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadModel(path, "is missing", "point to a folder in transformers format") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadModel(path, f"is no JSON ({error})", "copy the model folder anew") from error
-    if not isinstance(value, dict):
-        raise BadModel(path, "is not a JSON object", "copy the model folder anew")
-    return value
-
-
-def _weight_files(folder: Path) -> list[str]:
-    """Names of the safetensors files the model is made of."""
-    if (folder / _INDEX).exists():
-        shards = _json(folder / _INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(s, str) for s in shards.values()):
-            raise BadModel(folder / _INDEX, "has no weight_map", "copy the model folder anew")
-        return sorted(set(shards.values()))
-    if (folder / "model.safetensors").exists():
-        return ["model.safetensors"]
-    if any(path.suffix in _PICKLES for path in folder.iterdir()):
-        raise BadModel(
-            folder,
-            "has only pickled weights, which can run code and are never read",
-            "convert it with save_pretrained to safetensors where you trust it",
-        )
-    raise BadModel(folder, "has no model.safetensors", "point to a folder that has the weights")
-
-
-def _check_shard(folder: Path, name: str) -> None:
-    """The shard is there, inside the folder (or its Hub cache), and reads as safetensors."""
-    path = folder / name
-    if not path.is_file():
-        raise BadModel(path, "a shard is missing", "copy the model folder anew, every shard of it")
-    home = folder.resolve()
-    if home.parent.name == "snapshots":
-        home = home.parent.parent  # the Hub's cache links snapshots to blobs beside them
-    if not path.resolve().is_relative_to(home):
-        raise BadModel(path, f"leads out of {home}", "put the file itself into the folder")
-    try:
-        with safe_open(path, framework="pt") as file:
-            file.keys()
-    except (SafetensorError, OSError) as error:
-        raise BadModel(path, f"is no safetensors file ({error})", "copy it anew") from error
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -299,7 +235,9 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadModel(
-            folder, f"the tokenizer does not load ({_first_line(error)})", "copy tokenizer.json too"
+            folder,
+            f"the tokenizer does not load ({first_line(error)})",
+            "copy its tokenizer files anew",
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -308,7 +246,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def _load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: object = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             local_files_only=True,
@@ -319,9 +257,10 @@ def _load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BadModel(
             folder,
-            f"does not load as a causal language model ({_first_line(error)})",
+            f"does not load as a causal language model ({first_line(error)})",
             "check that config.json and the weights belong together",
         ) from error
+    model, report = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise BadModel(
@@ -329,9 +268,10 @@ def _load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             f"{len(missing)} weights are missing, first {missing[0]}",
             "copy the model folder anew, every shard of it",
         )
-    loaded: PreTrainedModel = model
-    return loaded
+    return model
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _quiet(model: PreTrainedModel) -> PreTrainedModel:
+    """The model in eval mode: no dropout."""
+    model.train(False)
+    return model

@@ -11,13 +11,13 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-class SlabLayer(CacheLayerMixin):
+class SlabLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # transformers annotates little
     """One layer's keys and values: `used` of `capacity` columns are filled."""
 
     is_sliding = False
 
     def __init__(self, capacity: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.capacity = capacity
         self.used = 0
 
@@ -79,10 +79,6 @@ class SlabLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         """Columns there are."""
-        return self.capacity
-
-    def get_max_cache_shape(self) -> int:
-        """Columns there are, under the name of transformers before 5.18."""
         return self.capacity
 
 

@@ -47,7 +47,8 @@ class LocalEngine:
         limits: Limits | None = None,
     ) -> None:
         """Raises ValueError for a model that does not work through keys and values alone."""
-        self._model = model.eval()
+        model.train(False)
+        self._model = model
         self._reader = Reader.of(model)
         self._eos_ids = eos_ids
         self._pad_id = pad_id

@@ -29,12 +29,14 @@ _KINDS = {"full_attention", "sliding_attention"}
 class Reader:
     """A model, with what must be known of it to prepare its masks.
 
+    head    what makes logits of hidden states
     limit   longest row the model's positions allow
     window  columns a sliding layer looks back, itself included; None where no layer slides
     mixed   true where only some layers slide, so that each kind needs its own mask
     """
 
     model: PreTrainedModel
+    head: nn.Module
     limit: int
     window: int | None
     mixed: bool
@@ -59,6 +61,7 @@ class Reader:
             window = None
         return cls(
             model=model,
+            head=model.get_output_embeddings(),  # type: ignore[no-untyped-call]
             limit=int(getattr(config, "max_position_embeddings", None) or 2**31 - 1),
             window=window,
             mixed=len(kinds) > 1,
@@ -170,7 +173,7 @@ class Rows:
         positions = (self.lengths[:, None] + real.cumsum(1) - 1).clamp_(min=0)
         self.lengths = self.lengths + real.sum(1)
         self.places[:, start : self.used] = positions.masked_fill(~real, _PADDING)
-        with _only(model.get_output_embeddings(), wanted):
+        with _only(self.reader.head, wanted):
             output = model(
                 input_ids=ids,
                 attention_mask=self._masks(start),

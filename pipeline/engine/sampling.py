@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -72,9 +73,7 @@ def _check(reader: Reader, requests: Sequence[SampleRequest], how: Sampling) -> 
             )
 
 
-def _waves(
-    requests: Sequence[SampleRequest], how: Sampling
-) -> Iterator[list[tuple[int, int]]]:
+def _waves(requests: Sequence[SampleRequest], how: Sampling) -> Iterator[list[tuple[int, int]]]:
     """(request, seed) pairs, prompts of like length together, each wave within `how.cells`."""
     order = sorted(range(len(requests)), key=lambda place: len(requests[place].prompt))
     wave: list[tuple[int, int]] = []
@@ -117,9 +116,7 @@ def streams(seeds: Sequence[int], length: int) -> np.ndarray:
     return np.stack([row.random(length, dtype=np.float32) for row in rows])
 
 
-def _prefill(
-    reader: Reader, prompts: list[tuple[int, ...]], how: Sampling
-) -> tuple[Rows, Tensor]:
+def _prefill(reader: Reader, prompts: list[tuple[int, ...]], how: Sampling) -> tuple[Rows, Tensor]:
     """Read the prompts, padded on the left; logits [B, V] that follow them."""
     width = max(map(len, prompts))
     ids = torch.tensor([(how.pad_id,) * (width - len(p)) + p for p in prompts])
@@ -193,6 +190,6 @@ class _Run:
             ended.any(1).tolist(),
             strict=True,
         ):
-            stop = "end" if end else "length"
+            stop: Literal["end", "length"] = "end" if end else "length"
             made.append(Sample(tuple(tokens[:length]), tuple(logprobs[:length]), stop))
         return made

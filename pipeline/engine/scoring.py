@@ -86,9 +86,7 @@ def _by_prompt(
     by_prompt: dict[Tokens, list[_Node]] = {}
     for r, request in enumerate(requests):
         _check(reader, request, r)
-        for c, (context, targets) in enumerate(
-            zip(request.contexts, request.targets, strict=True)
-        ):
+        for c, (context, targets) in enumerate(zip(request.contexts, request.targets, strict=True)):
             node = _Node(
                 0,
                 request.prompt[-1:] + context,
