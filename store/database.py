@@ -1,0 +1,237 @@
+"""Opens the store: SQLite in a file by default, PostgreSQL by URL, at the newest schema.
+
+SQLite runs in WAL with synchronous FULL (a commit survives a power cut) and takes its write lock
+at the start of a writing transaction, since a read that turns into a write fails at once.
+PostgreSQL writes are serialisable; a transaction that lost such a race is run again, whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from pipeline.faults import fault
+from store.errors import Conflict, LostLease, NewerSchema, StoreError
+from store.schema import LeaseRow
+
+T = TypeVar("T")
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_SECONDS = 30
+_TRIES = 10
+_RACES = {"40001", "40P01", "23505"}  # serialisation failure, deadlock, a key another just wrote
+_MIGRATION_LOCK = 0x636F636C  # any number all starters share
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write to a run, for as long as the epoch is the newest."""
+
+    run: str
+    owner: str
+    epoch: int
+
+
+class _Cursor(Protocol):
+    def execute(self, statement: str, /) -> object: ...
+
+    def close(self) -> None: ...
+
+
+class _Driver(Protocol):
+    isolation_level: str | None
+
+    def cursor(self) -> _Cursor: ...
+
+
+class Store:
+    """One open store. Sessions are short and never shared between threads or processes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.sqlite = engine.dialect.name == "sqlite"
+        if self.sqlite:
+            self._reader = engine
+            self._writer = engine.execution_options(coclimb_write=True)
+        else:
+            self._reader = engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+            self._writer = engine.execution_options(isolation_level="SERIALIZABLE")
+
+    @classmethod
+    def open(cls, url: str) -> Store:
+        """Open, creating the folder and migrating to the newest schema.
+
+        url  a path, "sqlite:///path" or "postgresql://..."
+        Raises NewerSchema, or StoreError for an address that is no store.
+        """
+        address = parse_url(url)
+        migrate(address)
+        return cls(_engine(address))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One snapshot: everything read in the block was true at one moment."""
+        with Session(self._reader, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self, lease: Lease | None) -> Iterator[Session]:
+        """One transaction, committed at the end of the block.
+
+        lease  checked inside the same transaction; None only for what no run owns yet.
+        Raises LostLease when another epoch owns the run; then nothing changed.
+        """
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            if lease is not None:
+                check_lease(session, lease)
+            yield session
+
+    def write(self, lease: Lease | None, work: Callable[[Session], T]) -> T:
+        """Run `work` in a writing transaction, again from the start where it lost a race.
+
+        `work` must be idempotent under its keys: after a connection that broke during COMMIT it
+        runs again and finds its own outcome. Raises Conflict for a key that is taken.
+        """
+        for attempt in range(_TRIES):
+            try:
+                with self.writing(lease) as session:
+                    return work(session)
+            except DBAPIError as error:
+                if attempt + 1 < _TRIES and _may_pass(error):
+                    time.sleep(0.005 * 2**attempt)
+                    continue
+                if isinstance(error, IntegrityError):
+                    raise Conflict(f"the store refused a row: {error.orig}") from error
+                raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def check_lease(session: Session, lease: Lease) -> None:
+    """Raise LostLease unless this lease is the run's newest and still held."""
+    held = select(LeaseRow.owner, LeaseRow.epoch).where(LeaseRow.run_id == lease.run)
+    row = session.execute(held.with_for_update()).one_or_none()
+    if row is None or (row.owner, row.epoch) != (lease.owner, lease.epoch):
+        now = "nobody" if row is None or row.owner is None else f"{row.owner} (epoch {row.epoch})"
+        raise LostLease(
+            f"lost ownership of run {lease.run}: {lease.owner} held epoch {lease.epoch}, "
+            f"the run now belongs to {now}; nothing was written"
+        )
+
+
+def _may_pass(error: DBAPIError) -> bool:
+    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _RACES
+
+
+def parse_url(url: str) -> URL:
+    """A path or URL as SQLAlchemy's; PostgreSQL always through psycopg 3."""
+    if "://" not in url:
+        return URL.create("sqlite", database=str(Path(url).expanduser()))
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(f"{url!r} is no store address: {error}") from error
+    kind = address.get_backend_name()
+    if kind in ("postgresql", "postgres"):
+        return address.set(drivername="postgresql+psycopg")
+    if kind != "sqlite" or address.database in (None, "", ":memory:"):
+        raise StoreError(
+            f"{url!r} is no store address; give a file path, sqlite:///PATH or postgresql://..."
+        )
+    return address
+
+
+def _engine(address: URL, *, migrating: bool = False) -> Engine:
+    if address.get_backend_name() != "sqlite":
+        pool = {"poolclass": NullPool} if migrating else {"pool_pre_ping": True}
+        return create_engine(address, connect_args={"connect_timeout": 10}, **pool)
+    engine = create_engine(address, **({"poolclass": NullPool} if migrating else {}))
+    keys = "OFF" if migrating else "ON"  # rebuilding a table with keys on would cascade
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: _Driver, record: object) -> None:
+        connection.isolation_level = None  # the driver opens no transaction of its own
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute(f"PRAGMA foreign_keys = {keys}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = migrating or connection.get_execution_options().get("coclimb_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def migrate(address: URL, target: str = "head") -> None:
+    """Bring the schema to `target` in one transaction; concurrent starters wait for each other.
+
+    Raises NewerSchema where the store is ahead of this program, and StoreError where it cannot
+    be opened at all.
+    """
+    if address.get_backend_name() == "sqlite":
+        _make_folder(Path(str(address.database)))
+    engine = _engine(address, migrating=True)
+    try:
+        with engine.begin() as connection:
+            _migrate_within(connection, str(address), target)
+    except DBAPIError as error:
+        raise StoreError(f"cannot open the store at {address}: {error.orig}") from error
+    finally:
+        engine.dispose()
+    fault("mig.after")
+
+
+def _make_folder(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make the folder of the store {file}: {error}") from error
+
+
+def _migrate_within(connection: Connection, place: str, target: str) -> None:
+    sqlite = connection.dialect.name == "sqlite"
+    if not sqlite:
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+    config = migrations_config(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    present = MigrationContext.configure(connection).get_current_revision()
+    if present is not None and present not in known:
+        raise NewerSchema(
+            f"the store at {place} has schema {present}, this program knows up to "
+            f"{max(known)}; install a newer coclimb, or name another store. Nothing was changed"
+        )
+    if present == (max(known) if target == "head" else target):
+        return
+    fault("mig.before")
+    down = target != "head" and present is not None and (target == "base" or target < present)
+    (command.downgrade if down else command.upgrade)(config, target)
+    if sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+        raise StoreError(f"migrating {place} would break a foreign key; nothing was changed")
+
+
+def migrations_config(connection: Connection) -> Config:
+    """Alembic's settings for the scripts that ship with the package, on an open connection."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,124 @@
+"""How fast a step of 256 rollouts is recorded, read back and verified: python tests/bench_store.py
+
+Prints milliseconds per call on SQLite in a temporary folder (a real disk: synchronous is FULL).
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.types import (
+    Credited,
+    Evidence,
+    Group,
+    Judged,
+    Rollout,
+    StepRecord,
+    Task,
+    Transcript,
+    UpdateStats,
+    Version,
+)
+from store.database import Store
+from store.invariants import verify
+from store.leases import acquire_lease
+from store.ledger import (
+    NewRun,
+    close_stage,
+    create_run,
+    load_steps,
+    record_probes,
+    record_seed_tasks,
+    record_step,
+)
+from store.points import Point, record_checkpoint
+from store.questions import Filter, rollouts
+
+TASKS, GROUP, LENGTH, STEPS = 32, 8, 160, 20
+T = TypeVar("T")
+
+
+def made_group(step: int, number: int, task: Task, rng: random.Random) -> Group:
+    name = f"r01-s{step:04d}-n{number:02d}"
+    return Group(
+        name,
+        "solver",
+        task,
+        tuple(
+            Rollout(
+                id=f"{name}-g{g}",
+                tokens=tuple(rng.randrange(2000) for _ in range(LENGTH)),
+                written=tuple(n >= 60 for n in range(LENGTH)),
+                logprobs=tuple(-rng.randrange(1 << 20) / (1 << 18) for _ in range(LENGTH)),
+                completion="<think>" + "so it follows that " * 12 + "</think>",
+                stop="end",
+                seed=rng.randrange(2**63),
+                version="solver@0",
+            )
+            for g in range(GROUP)
+        ),
+        tuple(Transcript("ok", "so it follows that " * 12, "seven") for _ in range(GROUP)),
+    )
+
+
+def made_step(step: int, tasks: list[Task]) -> StepRecord:
+    rng = random.Random(step)
+    evidence = tuple(
+        Evidence("measured", "proxy@0", (-0.5, -0.25), (-1.5, -1.0), 40) for _ in range(GROUP)
+    )
+    credited = []
+    for number, task in enumerate(tasks):
+        group = made_group(step, number, task, rng)
+        rewards = tuple(rng.random() for _ in range(GROUP))
+        judged = Judged(group, evidence, tuple(range(GROUP)), rewards, {"form": rewards})
+        credited.append(Credited(judged, rewards, rewards))
+    stats = UpdateStats(0.1, 0.1, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1, 1, 0)
+    versions = (Version(f"solver@{step}", "solver", step, (f"solver@{step - 1}",)),)
+    return StepRecord(1, step, tuple(credited), (), {"solver": stats}, versions)
+
+
+def timed(call: Callable[[], T]) -> tuple[float, T]:
+    start = time.perf_counter()
+    result = call()
+    return 1000 * (time.perf_counter() - start), result
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        file = Path(folder) / "bench.db"
+        store = Store.open(str(file))
+        run = create_run(store, NewRun("{}", "0", {}, 1, 1))
+        lease = acquire_lease(store, run, "bench", 600)
+        tasks = [Task(f"seed-{n}", f"question {n}", "seven", "rule") for n in range(TASKS)]
+        record_seed_tasks(store, lease, tasks)
+        start = (Version("solver@0", "solver", 0), Version("proxy@0", "proxy", 0))
+        record_checkpoint(store, lease, Point(run, 0, "round-000", "0", start))
+        close_stage(store, lease, 0, "checkpoint")
+        record_probes(store, lease, 0, ())
+        close_stage(store, lease, 0, "probe")
+        close_stage(store, lease, 1, "propose")
+        steps = [made_step(step, tasks) for step in range(1, STEPS + 1)]
+        spent = sorted(timed(lambda r=record: record_step(store, lease, r))[0] for record in steps)
+        count = TASKS * GROUP
+        write = sys.stdout.write
+        write(f"record_step, {count} rollouts: median {spent[STEPS // 2]:.1f} ms, worst ")
+        write(f"{spent[-1]:.1f} ms, {1000 * count / spent[STEPS // 2]:.0f} rollouts/s\n")
+        took, loaded = timed(lambda: load_steps(store, run, 1))
+        write(f"load_steps, {STEPS} steps: {took:.0f} ms, equal: {loaded == steps}\n")
+        close_stage(store, lease, 1, "climb")
+        took, answer = timed(lambda: verify(store, run))
+        write(f"verify, {STEPS * count} rollouts: {took:.0f} ms, {answer['violations']}\n")
+        took, listed = timed(lambda: rollouts(store, run, Filter(limit=50)))
+        write(f"rollouts, {len(listed)} listed: {took:.1f} ms\n")
+        write(f"size: {file.stat().st_size / (STEPS * count):.0f} bytes per rollout\n")
+        store.close()
+
+
+if __name__ == "__main__":
+    main()

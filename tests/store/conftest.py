@@ -1,0 +1,104 @@
+"""Every store test runs on SQLite and on a PostgreSQL started from a temporary folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pgserver
+import pytest
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+from store_story import tell
+
+from store.database import Store, parse_url
+from store.schema import Base
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "postgres: runs on a PostgreSQL server of its own")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """URL of a PostgreSQL that this session alone uses.
+
+    Its folder is not pytest's, whose mode every new session resets under the server's own user.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="coclimb-pg-"))
+    running = pgserver.get_server(folder, cleanup_mode="delete")
+    url = parse_url(running.get_uri()).render_as_string(hide_password=False)
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+        _do(url, f"ALTER SYSTEM SET {setting} = off")  # nothing here outlives the session
+    _do(url, "SELECT pg_reload_conf()")
+    yield url
+    running.cleanup()
+
+
+@pytest.fixture
+def postgres(server: str) -> str:
+    """URL of an empty store on the server: rows deleted, or tables too where a test moved them."""
+    url = parse_url(server)
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        there = set(inspect(connection).get_table_names())
+        version = MigrationContext.configure(connection).get_current_revision()
+    engine.dispose()
+    if version == "0001" and there >= set(Base.metadata.tables):
+        names = [table.name for table in reversed(Base.metadata.sorted_tables)]
+        _do(server, *(f"DELETE FROM {name}" for name in names))
+    elif there:
+        _do(server, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    return server
+
+
+BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Address of an empty store."""
+    if request.param == "sqlite":
+        return str(tmp_path / "home" / "coclimb.db")
+    address: str = request.getfixturevalue("postgres")
+    return address
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    opened = Store.open(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def told_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store that holds the finished run "runa"."""
+    file = tmp_path_factory.mktemp("told") / "coclimb.db"
+    opened = Store.open(str(file))
+    tell(opened)
+    opened.close()
+    return file
+
+
+@pytest.fixture(params=BOTH)
+def told(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store of one's own that already holds the finished run "runa" of two rounds."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("told_file"), tmp_path / "coclimb.db")
+        opened = Store.open(str(tmp_path / "coclimb.db"))
+    else:
+        opened = Store.open(request.getfixturevalue("postgres"))
+        tell(opened)
+    yield opened
+    opened.close()
+
+
+def _do(url: str, *statements: str) -> None:
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
