@@ -17,6 +17,7 @@ from transformers.modeling_utils import PreTrainedModel
 from pipeline.batch import Packing
 
 NAME = "coclimb_packed"
+PLAIN_KEYS = 512  # longest row that a CPU attends with plain products
 
 
 def use_packed(model: PreTrainedModel) -> None:
@@ -44,41 +45,46 @@ def packed_attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    **kwargs: object,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    packing: Packing | None = None,
+    **_: object,
 ) -> tuple[Tensor, None]:
-    """transformers' attention contract: query [1, H, T, D], key and value [1, Hkv, T, D] -> [1, T, H, D]."""
-    packing = kwargs.pop("packing", None)
-    if not isinstance(packing, Packing):
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    if kwargs.get("softcap") is not None:
+    """transformers' attention contract, so its parameters are not ours to choose.
+
+    query [1, H, T, D], key and value [1, Hkv, T, D] -> [1, T, H, D]; without a packing as "sdpa".
+    """
+    if softcap is not None:
         raise ValueError("packed attention knows no soft cap; choose a base without one")
-    scaling = kwargs.get("scaling")
-    scale = float(scaling) if isinstance(scaling, float) else query.shape[-1] ** -0.5
-    window = kwargs.get("sliding_window")
-    return _attend(query[0] * scale, key[0], value[0], packing, window if isinstance(window, int) else None), None
+    if packing is None:
+        out, _none = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, is_causal
+        )
+        return out, None
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    return _attend(query[0] * scale, key[0], value[0], packing, sliding_window), None
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, packing: Packing, window: int | None) -> Tensor:
-    """[heads, T, D] each -> [1, T, H, D]. The prompts attend to themselves, rows to prompt and row."""
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, window: int | None
+) -> Tensor:
+    """[heads, T, D] each -> [1, T, H, D]; prompts see themselves, rows their prompt and the row."""
     head = len(packing.prompt_cells)
-    row_key, row_value = (_pad(x[:, head:], packing.row_index) for x in (key, value))
-    row_query = _pad(query[:, head:], packing.row_index)
-    mask = packing.row_mask
-    parts = []
+    q, k, v = (_pad(x[:, head:], packing.row_index) for x in (query, key, value))
+    seen, parts = packing.row_positions, []
     if head:
-        prompt_key, prompt_value = (_pad(x[:, :head], packing.prompt_index) for x in (key, value))
-        prompt_query = _pad(query[:, :head], packing.prompt_index)
+        own_q, own_k, own_v = (_pad(x[:, :head], packing.prompt_index) for x in (query, key, value))
         places = packing.prompt_positions
-        prompt_mask = _windowed(packing.prompt_mask, places, places, window)
-        out = _core(prompt_query, prompt_key, prompt_value, prompt_mask)
+        out = _core(own_q, own_k, own_v, _windowed(packing.prompt_mask, places, places, window))
         parts.append(_unpad(out, packing.prompt_cells))
-        row_key = torch.cat([prompt_key[packing.family], row_key], dim=2)
-        row_value = torch.cat([prompt_value[packing.family], row_value], dim=2)
-        seen = torch.cat([places[packing.family], packing.row_positions], dim=1)
-    else:
-        seen = packing.row_positions
-    mask = _windowed(mask, packing.row_positions, seen, window)
-    parts.append(_unpad(_core(row_query, row_key, row_value, mask), packing.row_cells))
+        k = torch.cat([own_k[packing.family], k], dim=2)
+        v = torch.cat([own_v[packing.family], v], dim=2)
+        seen = torch.cat([places[packing.family], seen], dim=1)
+    out = _core(q, k, v, _windowed(packing.row_mask, packing.row_positions, seen, window))
+    parts.append(_unpad(out, packing.row_cells))
     return torch.cat(parts)[None]
 
 
@@ -105,9 +111,15 @@ def _windowed(mask: Tensor, queries: Tensor, keys: Tensor, window: int | None) -
 def _core(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """[rows, heads, n, D] -> [rows, n, H, D].
 
-    Heads that share a key lie below each other in one product. Plain products beat the fused CPU
-    kernel here, whose backward pass is slow at these lengths.
+    Short rows on a CPU take plain products: its fused kernel has a slow backward pass at these
+    lengths. Elsewhere the scores of all heads would cost too much memory.
     """
+    plain = query.device.type == "cpu" and key.shape[2] <= PLAIN_KEYS
+    return (plain_core if plain else fused_core)(query, key, value, mask)
+
+
+def plain_core(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Products and a softmax; heads that share a key lie below each other in one product."""
     rows, heads, length, width = query.shape
     shared = key.shape[1]
     stacked = query.reshape(rows, shared, heads // shared * length, width)
@@ -115,3 +127,11 @@ def _core(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
     out = weights.view(rows, shared, heads // shared * length, -1) @ value
     return out.view(rows, heads, length, width).transpose(1, 2)
+
+
+def fused_core(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """torch's fused attention, which with a mask wants keys repeated for each of their queries."""
+    repeats = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(repeats, dim=1) for x in (key, value))
+    out = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
+    return out.transpose(1, 2)

@@ -149,7 +149,16 @@ class MicroBatch:
 
     def on(self, device: torch.device, dtype: torch.dtype) -> MicroBatch:
         """The same on a device; dtype is the attention's."""
-        names = ("tokens", "positions", "at", "targets", "sampled", "advantages", "stale", "weights")
+        names = (
+            "tokens",
+            "positions",
+            "at",
+            "targets",
+            "sampled",
+            "advantages",
+            "stale",
+            "weights",
+        )
         moved = {name: getattr(self, name).to(device) for name in names}
         return replace(self, packing=self.packing.on(device, dtype), **moved)
 
@@ -172,7 +181,9 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
         for index, advantage, weight in kept:
             rollout = group.rollouts[index]
             written += sum(rollout.written)
-            behind = _behind(rollout, splice.open_answer) if splice and reference and weight else None
+            behind = (
+                _behind(rollout, splice.open_answer) if splice and reference and weight else None
+            )
             row = _row(rollout, reference, behind, bool(advantage) or kl)
             if row is not None:
                 stale = rollout.version != version
@@ -195,7 +206,9 @@ def _row(rollout: Rollout, reference: Tokens, splice: int | None, policy: bool) 
         return None
     first = slots[0]
     if first == 0:
-        raise ValueError(f"rollout {rollout.id}: its first token is written, so no prompt predicts it")
+        raise ValueError(
+            f"rollout {rollout.id}: its first token is written, so no prompt predicts it"
+        )
     answer = reference if splice else ()
     slots = slots if policy else []
     if not slots and not answer:

@@ -1,8 +1,8 @@
-"""The learner: credited groups in, one optimiser step out. GRPO's family with VeriFree's answer term.
+"""Credited groups in, one optimiser step out: GRPO's family with VeriFree's answer term.
 
 The loss of a role over a whole step, T its written tokens and R the tokens of its answer branches:
 
-    sum of clipped(r, A) / T  +  kl * sum of k3 / T  +  answer_term * sum of -w * log p(reference) / R
+    (sum of clipped(r, A) + kl * sum of k3) / T + answer_term * sum of -w * log p(reference) / R
 
 with r = 1 in value for rollouts of the present weights (exactly on policy) and r against the
 sampler's log-probabilities for stale ones. T and R are counted before the step is split into
@@ -46,14 +46,16 @@ class _Sums:
 
     @classmethod
     def on(cls, device: torch.device) -> _Sums:
-        return cls(*(torch.zeros(3, dtype=torch.float64, device=device) for _ in range(2)))
+        zeros = torch.zeros(3, dtype=torch.float64, device=device)
+        return cls(zeros, zeros.clone())
 
 
 class PolicyLearner:
     """Fills the Learner and Saved ports.
 
-    models      line -> a transformers causal LM with float32 weights, or one in LoRA adapters. Under config.model.generator "shared" the line
-                "solver" alone, serving both roles; under "own" also "generator"
+    models      line -> a transformers causal LM with float32 weights, or one in LoRA adapters.
+                Under config.model.generator "shared" the line "solver" alone, serving both roles;
+                under "own" also "generator"
     splice      how answer branches are built; unused where objective.answer_term is 0
     publish_to  line -> what takes its weights (LoRA merged) and version, such as an engine's `load`
 
@@ -68,7 +70,9 @@ class PolicyLearner:
         splice: Splice,
         publish_to: Mapping[Line, Publish],
     ) -> None:
-        asked: set[Line] = {"solver"} if config.model.generator == "shared" else {"solver", "generator"}
+        asked: set[Line] = (
+            {"solver"} if config.model.generator == "shared" else {"solver", "generator"}
+        )
         if set(models) != asked:
             raise ValueError(
                 f"model.generator is {config.model.generator!r}, which needs the models "
@@ -111,7 +115,9 @@ class PolicyLearner:
             self._trainees[line].advance(step)
         return stats
 
-    def _gradients(self, trainee: Trainee, roles: Sequence[Role], credited: Sequence[Credited]) -> UpdateStats:
+    def _gradients(
+        self, trainee: Trainee, roles: Sequence[Role], credited: Sequence[Credited]
+    ) -> UpdateStats:
         """Gather one line's clipped gradient, without a step."""
         sums = _Sums.on(trainee.model.device)
         for role in roles:
@@ -142,12 +148,18 @@ class PolicyLearner:
     def _terms(self, trainee: Trainee, batch: MicroBatch, role: Role, sums: _Sums) -> Tensor:
         """Sums over the micro-batch's slots: policy, k3, answer."""
         objective, slots = self.config.objective, batch.policy_slots
-        temperature = self.config.solver.temperature if role == "solver" else self.config.generator.temperature
+        temperature = (
+            self.config.solver.temperature
+            if role == "solver"
+            else self.config.generator.temperature
+        )
         logprobs, entropy = trainee.score(batch, temperature)
         policy, answer = logprobs[:slots], logprobs[slots:]
         now = policy.detach()
         old = torch.where(batch.stale, batch.sampled, now)
-        loss, acted = clipped(policy, old, batch.advantages, objective.clip_low, objective.clip_high)
+        loss, acted = clipped(
+            policy, old, batch.advantages, objective.clip_low, objective.clip_high
+        )
         divergence = policy.new_zeros(())
         if objective.kl > 0:
             divergence = k3(policy, trainee.score_start(batch, temperature)[:slots]).sum()
@@ -181,7 +193,7 @@ class PolicyLearner:
         save_file({"torch": torch.get_rng_state()}, folder / RANDOM)
 
     def restore(self, folder: Path) -> None:
-        """Go on from what `save` wrote; the next step is the one an uninterrupted run would take."""
+        """Go on from what `save` wrote: the next step is that of an uninterrupted run."""
         for trainee in self._trainees.values():
             trainee.restore(folder)
         torch.set_rng_state(load_file(folder / RANDOM)["torch"])

@@ -54,7 +54,9 @@ class WeightProxy:
     It starts as an exact copy of the policy, "proxy@0".
     """
 
-    def __init__(self, engine: Loads, policy: Callable[[], State], policy_version: Callable[[], Version]) -> None:
+    def __init__(
+        self, engine: Loads, policy: Callable[[], State], policy_version: Callable[[], Version]
+    ) -> None:
         self._engine, self._policy, self._policy_version = engine, policy, policy_version
         self._before: _Held | None = None
         self._take(_copy(policy()), 0, (policy_version().id,))
@@ -66,16 +68,20 @@ class WeightProxy:
     def sync(self, *, step: int, alpha: float) -> Version:
         """proxy <- alpha * proxy + (1 - alpha) * policy; alpha 0 copies exactly.
 
-        Raises ValueError for an alpha outside [0, 1], or weights of another shape, name or not finite.
+        Raises ValueError for an alpha outside [0, 1], or weights that do not fit or are not finite.
         """
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f"alpha is {alpha}; it is the old proxy's share, in [0, 1]")
         policy, old = _copy(self._policy()), self._held
         if _shapes(policy) != _shapes(old.state):
-            raise ValueError("policy and proxy differ in names or shapes; both must be the same base")
+            raise ValueError(
+                "policy and proxy differ in names or shapes; both must be the same base"
+            )
         for name, weight in policy.items():
             if not bool(torch.isfinite(weight).all()):
-                raise ValueError(f"policy weight {name} is not finite; the proxy stays at {old.version.id}")
+                raise ValueError(
+                    f"policy weight {name} is not finite; the proxy stays at {old.version.id}"
+                )
             if alpha > 0.0:
                 weight.mul_(1.0 - alpha).add_(old.state[name], alpha=alpha)
         self._take(policy, step, (old.version.id, self._policy_version().id))
@@ -110,7 +116,9 @@ class WeightProxy:
         self._hold(_Held(state, version))
 
     def _take(self, state: dict[str, Tensor], step: int, parents: tuple[str, ...]) -> None:
-        self._hold(_Held(state, Version(f"proxy@{step}", "proxy", step, parents, fingerprint(state))))
+        self._hold(
+            _Held(state, Version(f"proxy@{step}", "proxy", step, parents, fingerprint(state)))
+        )
 
     def _hold(self, held: _Held) -> None:
         self._engine.load(held.state, held.version.id)
@@ -119,7 +127,10 @@ class WeightProxy:
 
 def _copy(state: State) -> dict[str, Tensor]:
     """Own float32 tensors on the CPU, none sharing memory with another."""
-    return {name: x.detach().to("cpu", torch.float32, copy=True).contiguous() for name, x in state.items()}
+    return {
+        name: x.detach().to("cpu", torch.float32, copy=True).contiguous()
+        for name, x in state.items()
+    }
 
 
 def _shapes(state: State) -> dict[str, tuple[int, ...]]:

@@ -8,6 +8,8 @@ Axes: T packed tokens, S policy slots, A answer slots, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -17,7 +19,12 @@ from pipeline.attention import use_packed
 from pipeline.batch import MicroBatch
 
 CHUNK = 2**24  # logits held at once in float32: 64 MB
-_READY = (1, 1, 1, 1)  # a 4D mask is taken as is, so transformers builds none; the packing holds ours
+_READY = (
+    1,
+    1,
+    1,
+    1,
+)  # a 4D mask is taken as is, so transformers builds none; the packing holds ours
 
 
 class Scorer(nn.Module):
@@ -47,10 +54,12 @@ class Scorer(nn.Module):
         ).last_hidden_state[0]
         picked = hidden.index_select(0, batch.at)
         slots, width = batch.policy_slots, self.model.config.get_text_config().vocab_size
-        coldness = torch.ones(len(picked), 1, device=picked.device)
-        coldness[:slots] = 1.0 / temperature
+        heat = torch.ones(len(picked), 1, device=picked.device)
+        heat[:slots] = temperature
         size = max(1, CHUNK // width)
-        parts = list(zip(picked.split(size), batch.targets.split(size), coldness.split(size), strict=True))
+        parts = list(
+            zip(picked.split(size), batch.targets.split(size), heat.split(size), strict=True)
+        )
         if len(parts) == 1:
             scored = [self._score(*parts[0])]
         else:
@@ -58,10 +67,13 @@ class Scorer(nn.Module):
         logprobs, entropies = (torch.cat(column) for column in zip(*scored, strict=True))
         return logprobs, entropies[:slots]
 
-    def _score(self, hidden: Tensor, targets: Tensor, coldness: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.model.get_output_embeddings()(hidden).float() * coldness
-        logprobs, entropies = _Picked.apply(logits, targets)
-        return logprobs, entropies
+    def _score(self, hidden: Tensor, targets: Tensor, heat: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.model.get_output_embeddings()(hidden).float()
+        if bool((heat != 1.0).any()):
+            logits = logits / heat
+        # torch leaves `apply` untyped
+        scored: tuple[Tensor, Tensor] = _Picked.apply(logits, targets)  # type: ignore[no-untyped-call]
+        return scored
 
 
 class _Picked(torch.autograd.Function):
@@ -72,17 +84,17 @@ class _Picked(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(context: torch.autograd.function.FunctionCtx, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(context: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logs = torch.log_softmax(logits, dim=-1)
         picked = logs.gather(1, targets[:, None])[:, 0]
         shares = logs.exp()
-        entropies = -torch.einsum("nv,nv->n", shares, logs)
+        entropies = -torch.linalg.vecdot(shares, logs)
         context.save_for_backward(shares, targets)
         context.mark_non_differentiable(entropies)
         return picked, entropies
 
     @staticmethod
-    def backward(context: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         shares, targets = context.saved_tensors
         gradient = gradients[0][:, None]
         return (shares * -gradient).scatter_add_(1, targets[:, None], gradient), None
@@ -97,6 +109,6 @@ def _check_head(model: PreTrainedModel) -> None:
         whole = model(input_ids=tokens, use_cache=False).logits.float()
     if not torch.allclose(alone, whole, rtol=1e-2, atol=1e-2):
         raise ValueError(
-            f"{type(model).__name__} caps or scales its logits after the head, which packed training "
-            "would leave out; choose a base that does not"
+            f"{type(model).__name__} caps or scales its logits after the head, which packed "
+            "training would leave out; choose a base that does not"
         )

@@ -30,7 +30,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Progress(BaseModel):
-    """What of a line is neither weight nor moment. updates: optimiser steps taken, for the warm-up."""
+    """What of a line is neither weight nor moment.
+
+    updates  optimiser steps taken, for the warm-up
+    start    fingerprint of the weights the line began from
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,9 +56,13 @@ class Trainee:
         self.line, self.model, self.config = line, _causal(model).eval(), config.learner
         self.weights = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         if strange := sorted({str(p.dtype) for p in self.weights.values()} - {"torch.float32"}):
-            raise ValueError(f"{line}: weights in training are {', '.join(strange)}; load them as float32")
+            raise ValueError(
+                f"{line}: weights in training are {', '.join(strange)}; load them as float32"
+            )
         self.dtype = DTYPES[config.model.train_dtype]
-        computing = self.model if self.dtype == torch.float32 else copy.deepcopy(self.model).to(self.dtype)
+        computing = (
+            self.model if self.dtype == torch.float32 else copy.deepcopy(self.model).to(self.dtype)
+        )
         self.accelerator = Accelerator(cpu=self.model.device.type == "cpu", device_placement=False)
         if self.accelerator.num_processes > 1:
             raise ValueError("the learner runs in one process; start it without a launcher")
@@ -89,7 +97,9 @@ class Trainee:
             raise RuntimeError("the starting weights are kept only where objective.kl is above 0")
         names = ("model." + name for name in self.weights)
         with torch.no_grad():
-            logprobs, _ = functional_call(self.scorer, dict(zip(names, self.start, strict=True)), (batch, temperature))
+            logprobs: Tensor = functional_call(
+                self.scorer, dict(zip(names, self.start, strict=True)), (batch, temperature)
+            )[0]
         return logprobs
 
     def backward(self, loss: Tensor) -> None:
@@ -108,10 +118,12 @@ class Trainee:
 
     def clip(self) -> float:
         """Scale the step's gradient down to the configured norm; its norm before that."""
-        return float(self.accelerator.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm))
+        return float(
+            self.accelerator.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm)
+        )
 
     def apply(self) -> None:
-        """Take one optimiser step at the warm-up's step size: k/warmup of the full one at step k."""
+        """Take one optimiser step; step k of the warm-up takes k/warmup of the step size."""
         self.updates += 1
         share = min(1.0, self.updates / max(self.config.warmup, 1))
         for group in self.adam.param_groups:
@@ -136,8 +148,10 @@ class Trainee:
                 torch._foreach_copy_(self.computing, list(self.weights.values()))
 
     def save(self, folder: Path) -> None:
-        """Write weights in training, moments and position; not the frozen ones, which the config names."""
-        weights = {name: weight.detach().cpu().contiguous() for name, weight in self.weights.items()}
+        """Write weights in training, moments and position; the config names the frozen ones."""
+        weights = {
+            name: weight.detach().cpu().contiguous() for name, weight in self.weights.items()
+        }
         save_file(weights, folder / f"{self.line}.weights.safetensors")
         moments = {
             f"{kind}.{name}": value.detach().cpu().contiguous()
@@ -145,7 +159,11 @@ class Trainee:
             for kind, value in self.adam.state.get(weight, {}).items()
         }
         save_file(moments, folder / f"{self.line}.moments.safetensors")
-        kept = {key: value for key, value in asdict(self.version).items() if key in Progress.model_fields}
+        kept = {
+            key: value
+            for key, value in asdict(self.version).items()
+            if key in Progress.model_fields
+        }
         progress = Progress(**kept, updates=self.updates, start=self.start_print)
         (folder / f"{self.line}.json").write_text(progress.model_dump_json(indent=1))
 
@@ -170,7 +188,9 @@ class Trainee:
             self.adam.state[weight][kind] = value.to(weight.device)
         self.updates = progress.updates
         version = f"{self.line}@{progress.step}"
-        self.version = Version(version, self.line, progress.step, progress.parents, progress.checksum)
+        self.version = Version(
+            version, self.line, progress.step, progress.parents, progress.checksum
+        )
         self.discard()
         self._follow()
 
@@ -180,7 +200,9 @@ def _causal(model: nn.Module) -> PreTrainedModel:
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
             return module
-    raise ValueError(f"{type(model).__name__} holds no transformers model; load one with load_policy")
+    raise ValueError(
+        f"{type(model).__name__} holds no transformers model; load one with load_policy"
+    )
 
 
 def _frozen(weights: list[Tensor]) -> list[Tensor]:
@@ -191,5 +213,9 @@ def _match(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], folder: Pa
     shapes = {name: tuple(x.shape) for name, x in found.items()}
     asked = {name: tuple(x.shape) for name, x in wanted.items()}
     if shapes != asked:
-        odd = sorted(name for name in shapes.keys() | asked.keys() if shapes.get(name) != asked.get(name))
-        raise ValueError(f"{folder}: weights differ in name or shape from the model's, first {odd[0]}")
+        odd = sorted(
+            name for name in shapes.keys() | asked.keys() if shapes.get(name) != asked.get(name)
+        )
+        raise ValueError(
+            f"{folder}: weights differ in name or shape from the model's, first {odd[0]}"
+        )

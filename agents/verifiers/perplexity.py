@@ -1,7 +1,9 @@
 """NOVER's verifier: how probable the reference becomes once the sampled reasoning is in context.
 
-Source: arXiv 2505.16022. Tags are part of the scored tokens, and the tags of the run are used
-(the reference implementation always used its defaults).
+Source: arXiv 2505.16022. The tags of the run are used (the reference implementation always used its
+defaults). The opening answer tag belongs to the context and the closing one to the scored tokens.
+NOVER scores both: after reasoning the opening tag is certain and changes no rank, but without any
+reasoning it would measure whether the proxy expects some, and no baseline could win.
 """
 
 from __future__ import annotations
@@ -106,10 +108,11 @@ class Perplexity:
         requests, kept = [], []
         for group, texts in zip(groups, targets, strict=True):
             prompt = self.prompts.attempt(group.task.question)
-            ids = tuple(self.prompts.answer(text) for text in texts)
-            room = self.context - len(prompt) - max(map(len, ids))
+            ids = tuple(self.prompts.closed_reference(text) for text in texts)
+            opened = self.prompts.open_answer
+            room = self.context - len(prompt) - len(opened) - max(map(len, ids))
             known = all((group.task.question, text) in self.baselines for text in texts)
-            contexts = {} if known else {-1: ()}
+            contexts: dict[int, tuple[int, ...]] = {} if known else {-1: ()}
             contexts |= {
                 i: self.prompts.reasoning(t.first)
                 for i, t in enumerate(group.transcripts)
@@ -117,9 +120,8 @@ class Perplexity:
             }
             fitting = {i: c for i, c in contexts.items() if len(c) <= room}
             kept.append(tuple(fitting))
-            requests.append(
-                ScoreRequest(prompt, tuple(fitting.values()), tuple(ids for _ in fitting))
-            )
+            spans = tuple(context + opened for context in fitting.values())
+            requests.append(ScoreRequest(prompt, spans, tuple(ids for _ in fitting)))
         scores = self.engine.score(requests)
         return [
             dict(zip(indices, rows, strict=True))

@@ -68,7 +68,9 @@ class RuleWorld:
         probe = self.config.probe
         rng = random.Random(f"probe/{probe.seed}")
         problems: list[Problem] = []
-        plans = [(probe.solver_tasks, (depth,)) for depth in range(1, DEEPEST + 1)]
+        plans: list[tuple[int, tuple[int, ...]]] = [
+            (probe.solver_tasks, (depth,)) for depth in range(1, DEEPEST + 1)
+        ]
         plans.append((probe.verifier_tasks * len(rule.FAMILIES), POOL_DEPTHS))
         for count, depths in plans:
             taken = {p.question for p in problems}

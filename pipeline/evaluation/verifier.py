@@ -1,4 +1,8 @@
-"""The verifier's probe: does it rank right reasoning above wrong, on a pool that never changes."""
+"""The verifier's probe: does it rank right reasoning above wrong, on a pool that never changes.
+
+What ranks is the reference's mean log-probability, without NOVER's length norm: right reasoning
+tends to be the longer one, and the probe shall not pay the verifier for length.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.evaluation.exam import Exam, PoolGroup, ProbeItem, record
-from pipeline.measures import Variant, auc, clustered, log_perplexity, pair_accuracy
+from pipeline.measures import auc, clustered, mean_nll, pair_accuracy
 from pipeline.ports import Solver, Verifier
 from pipeline.seeds import seed_of
 from pipeline.types import Evidence, Group, PoolFigure, ProbeRecord
@@ -43,15 +47,13 @@ def make_pool(exam: Exam, solver: Solver) -> list[PoolGroup]:
     return pool
 
 
-def pool_figure(
-    pool: Sequence[PoolGroup], verifier: Verifier, variant: Variant
-) -> PoolFigure | None:
+def pool_figure(pool: Sequence[PoolGroup], verifier: Verifier) -> PoolFigure | None:
     """Pair accuracy of the present proxy on the labelled tasks of the pool.
 
     Where no task is labelled: how often the own reference beats another task's. None without a
     pool, or where nothing of it can be measured.
     """
-    values = pair_values(pool, verifier, variant) or matched_values(pool, verifier)
+    values = pair_values(pool, verifier) or matched_values(pool, verifier)
     if not values:
         return None
     per_task = tuple((v,) for v in values.values())
@@ -63,11 +65,9 @@ def named_part(pool: Sequence[PoolGroup], named: Sequence[str]) -> list[PoolGrou
     return [p for p in pool if p.item.family in named] or list(pool)
 
 
-def verifier_probe(
-    exam: Exam, pool: Sequence[PoolGroup], verifier: Verifier, variant: Variant
-) -> list[ProbeRecord]:
+def verifier_probe(exam: Exam, pool: Sequence[PoolGroup], verifier: Verifier) -> list[ProbeRecord]:
     """pair_accuracy for all, the named families and each family; matched_auc for all."""
-    values = pair_values(pool, verifier, variant)
+    values = pair_values(pool, verifier)
     families = {p.item.id: p.item.family for p in pool}
     parts = [("all", set(families.values())), ("named", set(exam.truth.named))]
     parts += [(f"family={f}", {f}) for f in sorted(set(families.values())) if f]
@@ -82,9 +82,7 @@ def verifier_probe(
     return records
 
 
-def pair_values(
-    pool: Sequence[PoolGroup], verifier: Verifier, variant: Variant
-) -> dict[str, float]:
+def pair_values(pool: Sequence[PoolGroup], verifier: Verifier) -> dict[str, float]:
     """Per labelled task: the share of its (right, wrong) pairs that perplexity ranks right."""
     labelled = [p for p in pool if None not in p.right]
     values = {}
@@ -92,7 +90,7 @@ def pair_values(
         labelled, verifier.measure([p.group for p in labelled]), strict=True
     ):
         told = [
-            (_score(e, variant), bool(r))
+            (_score(e), bool(r))
             for e, r in zip(evidence, entry.right, strict=True)
             if e.status == "measured"
         ]
@@ -118,7 +116,7 @@ def matched_values(pool: Sequence[PoolGroup], verifier: Verifier) -> dict[str, f
     values = {}
     for entry, a, b in zip(pool, own, other, strict=True):
         both = [
-            (_score(x, None), _score(y, None))
+            (_score(x), _score(y))
             for x, y in zip(a, b, strict=True)
             if x.status == y.status == "measured"
         ]
@@ -130,10 +128,9 @@ def matched_values(pool: Sequence[PoolGroup], verifier: Verifier) -> dict[str, f
     return values
 
 
-def _score(evidence: Evidence, variant: Variant | None) -> float:
-    """Higher is better: minus the log of the reasoning perplexity, or of the plain one."""
-    tokens = evidence.reasoning_tokens if variant else 1
-    return -log_perplexity(evidence.reference_logprobs, tokens, variant or "code")
+def _score(evidence: Evidence) -> float:
+    """Mean log-probability of the reference's tokens; higher is better."""
+    return -mean_nll(evidence.reference_logprobs)
 
 
 def _other_reference(pool: Sequence[PoolGroup], i: int) -> str:

@@ -1,8 +1,8 @@
-"""A family of chain tasks: a start, a number of moves, a question about where they lead.
+"""A family of chain tasks: a start, numbered moves, a question about where they lead.
 
-A family is data: wordings with slots, and what each move does to the state. The same wordings
-are read back as patterns, so any text, a proposal's too, either is a well-posed task of the
-family, with its truth, or is not.
+A family is data: wordings with slots, and what each move does to the state. The same wordings are
+read back as patterns, so any text, a proposal's too, either is a well-posed task of the family,
+with its truth, or is not. Right reasoning has a line per move, under the move's number.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Chain:
             state = self.start(slots)
             for _ in range(depth):
                 state, sentence = self._random_move(rng, state)
-                sentences.append(sentence)
+                sentences.append(f"({len(sentences)}) {sentence}")
                 if state is None:
                     break
             if state is not None:
@@ -92,12 +92,13 @@ class Chain:
             return None
         state = self.start(slots)
         states, lines = [state], []
-        for sentence in sentences[1:-1]:
-            if state is None:
+        for number, sentence in enumerate(sentences[1:-1], 1):
+            mark = f"({number}) "
+            if state is None or not sentence.startswith(mark):
                 return None
-            state, line = self._follow(state, sentence)
+            state, line = self._follow(state, sentence.removeprefix(mark))
             states.append(state)
-            lines.append(line)
+            lines.append(mark + line)
         known = tuple(s for s in states if s is not None)
         if len(known) < len(states) or not lines:
             return None

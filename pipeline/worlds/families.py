@@ -14,22 +14,21 @@ from pipeline.worlds.chains import Chain, Move, Slots, State
 
 PEOPLE = ("Ana", "Bo", "Cy", "Dee", "Eli", "Fay", "Gus", "Hal", "Ivy", "Jo", "Kim", "Lou")
 NOUNS = ("coins", "books", "shells", "plums")
-LETTERS = "abcdefgh"
+LETTERS = "abcdef"
 THINGS = ("ball", "key", "cup", "map")
-TOP = 39
+TOP = 19  # the largest number of `sums`, and the last gate
+STRIDE = 5  # the largest number a move adds or takes
 # fmt: off
 BIRDS = (
     "heron", "owl", "finch", "robin", "crane", "stork", "swift", "wren", "raven", "gull",
     "tern", "dove", "lark", "egret", "ibis", "kite", "rook", "snipe", "quail", "thrush",
-    "plover", "petrel", "magpie", "osprey",
 )
 TENANTS = (
     "Mora", "Tavi", "Selm", "Orin", "Quila", "Bram", "Nessa", "Dorn", "Ylva", "Pim", "Cass",
-    "Rook", "Juno", "Hesk", "Fenn", "Alba", "Groa", "Vito", "Lark", "Osha", "Kell", "Zora",
-    "Ines", "Thea", "Ugo",
+    "Rook", "Juno", "Hesk", "Fenn", "Alba", "Groa", "Vito", "Osha", "Kell",
 )
 # fmt: on
-ROWS, COLUMNS = "ABCDE", "12345"
+ROWS, COLUMNS = "ABCD", "12345"
 # every fourth name is known to the tiny base; the others it never saw beside their gate or room
 TAUGHT_EVERY = 4
 
@@ -48,12 +47,14 @@ NAMED_FAMILIES = ("gates", "rooms")  # the two that a weak verifier ranks poorly
 
 
 def _count(rng: random.Random) -> Slots:
-    return {"k": str(rng.randint(1, 9))}
+    return {"k": str(rng.randint(1, STRIDE))}
 
 
 def _add(state: State, slots: Slots, sign: int) -> State | None:
-    after = int(str(state)) + sign * int(slots["k"]) if slots["k"].isdigit() else -1
-    return after if 0 <= after <= TOP and 1 <= int(slots["k"]) <= 9 else None
+    if not slots["k"].isdigit() or not 1 <= int(slots["k"]) <= STRIDE:
+        return None
+    after = int(str(state)) + sign * int(slots["k"])
+    return after if 0 <= after <= TOP else None
 
 
 def _sums() -> Chain:
@@ -92,7 +93,7 @@ def _sums() -> Chain:
 def _letters() -> Chain:
     def start(slots: Slots) -> State | None:
         row = slots["row"].split(" ")
-        return tuple(row) if len(row) == 4 and all(x in LETTERS and x for x in row) else None
+        return tuple(row) if len(row) == 3 and all(x in LETTERS and x for x in row) else None
 
     def move(order: tuple[int, ...], *wordings: str) -> Move:
         return Move(
@@ -106,13 +107,13 @@ def _letters() -> Chain:
         name="letters",
         openings=("Write down {row}.", "Take the letters {row}."),
         moves=(
-            move((3, 2, 1, 0), "Reverse them.", "Turn the row around."),
-            move((1, 2, 3, 0), "Move the first one to the end.", "Put the first one last."),
-            move((3, 0, 1, 2), "Move the last one to the front.", "Put the last one first."),
-            move((1, 0, 2, 3), "Swap the first two.", "Exchange the first two."),
+            move((2, 1, 0), "Reverse them.", "Turn the row around."),
+            move((1, 2, 0), "Move the first one to the end.", "Put the first one last."),
+            move((2, 0, 1), "Move the last one to the front.", "Put the last one first."),
+            move((1, 0, 2), "Swap the first two.", "Exchange the first two."),
         ),
         queries=("What does the row say?", "Which row is left?"),
-        draw=lambda rng: {"row": " ".join(rng.sample(LETTERS, 4))},
+        draw=lambda rng: {"row": " ".join(rng.sample(LETTERS, 3))},
         start=start,
         name_state=lambda s: " ".join(s) if isinstance(s, tuple) else str(s),
         refer=lambda s, slots: "the row " + (" ".join(s) if isinstance(s, tuple) else str(s)),
@@ -154,19 +155,12 @@ def _trades() -> Chain:
 
 
 def _gates() -> Chain:
-    size = len(BIRDS)
-
-    def steps(state: State, slots: Slots, sign: int) -> State | None:
-        if not slots["k"].isdigit() or not 1 <= int(slots["k"]) <= 9:
-            return None
-        return (int(str(state)) + sign * int(slots["k"])) % size
-
     def move(sign: int, *wordings: str) -> Move:
         mark = "+" if sign > 0 else "-"
         return Move(
             wordings,
             _count,
-            lambda s, slots: steps(s, slots, sign),
+            lambda s, slots: _add(s, slots, sign),
             lambda s, slots, after: f"{s} {mark} {slots['k']} is {after} .",
         )
 
@@ -178,9 +172,9 @@ def _gates() -> Chain:
             move(-1, "Walk {k} gates back.", "Return by {k} gates."),
         ),
         queries=("Which bird guards your gate?", "Which bird sits there?"),
-        draw=lambda rng: {"n": str(rng.randrange(size))},
+        draw=lambda rng: {"n": str(rng.randrange(len(BIRDS)))},
         start=lambda slots: (
-            int(slots["n"]) if slots["n"].isdigit() and int(slots["n"]) < size else None
+            int(slots["n"]) if slots["n"].isdigit() and int(slots["n"]) < len(BIRDS) else None
         ),
         name_state=str,
         refer=lambda s, slots: f"the {BIRDS[int(str(s))]}",
@@ -190,7 +184,11 @@ def _gates() -> Chain:
 def _rooms() -> Chain:
     def shift(state: State, rows: int, columns: int) -> State | None:
         row, column = ROWS.index(str(state)[0]) + rows, COLUMNS.index(str(state)[1]) + columns
-        return ROWS[row] + COLUMNS[column] if 0 <= row < 5 and 0 <= column < 5 else None
+        return (
+            ROWS[row] + COLUMNS[column]
+            if 0 <= row < len(ROWS) and 0 <= column < len(COLUMNS)
+            else None
+        )
 
     def move(rows: int, columns: int, *wordings: str) -> Move:
         word = wordings[0].split(" ")[-1].rstrip(".")

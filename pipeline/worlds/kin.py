@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pipeline.worlds.chains import Problem
 from pipeline.worlds.families import PEOPLE
 
 BONDS = ("teacher", "boss")
 FACTS = ("The {bond} of {a} is {b}.", "{b} is the {bond} of {a}.")
+ASKED = "Who is {depth} times the {bond} above {start}?"
 DISTRACTORS = 2
 
 
@@ -26,11 +27,11 @@ class Kin:
         people = rng.sample(PEOPLE, min(depth + 1 + DISTRACTORS, len(PEOPLE)))
         bond = rng.choice(BONDS)
         path, others = people[: depth + 1], people[depth + 1 :]
-        pairs = list(itertools.pairwise(path))
+        pairs = list(pairwise(path))
         pairs += [(other, rng.choice(path)) for other in others]
         rng.shuffle(pairs)
         facts = [rng.choice(FACTS).format(bond=bond, a=a, b=b) for a, b in pairs]
-        question = " ".join([*facts, f"Who is {f'the {bond} of ' * depth}{path[0]}?"])
+        question = " ".join([*facts, ASKED.format(depth=depth, bond=bond, start=path[0])])
         problem = self.read(question)
         if problem is None:
             raise AssertionError(f"kin cannot read its own task: {question}")
@@ -38,12 +39,10 @@ class Kin:
 
     def read(self, question: str) -> Problem | None:
         """The task a text poses, or None: facts of one bond, no person with two, a path to walk."""
-        asked = re.search(r"Who is ((?:the (\w+) of )+)(\w+)\?$", question)
+        asked = re.search(r"Who is ([1-9]) times the (\w+) above (\w+)\?$", question)
         if asked is None or asked[2] not in BONDS:
             return None
-        bond, depth = asked[2], asked[1].count(" of ")
-        if asked[1] != f"the {bond} of " * depth:
-            return None
+        bond, depth = asked[2], int(asked[1])
         bonds = self._facts(question[: asked.start()], bond)
         if bonds is None:
             return None
@@ -52,7 +51,8 @@ class Kin:
             if path[-1] not in bonds:
                 return None
             path.append(bonds[path[-1]])
-        lines = tuple(f"{a} to {b} ." for a, b in itertools.pairwise(path))
+        pairs = pairwise(path)
+        lines = tuple(f"({i}) {a} to {b} ." for i, (a, b) in enumerate(pairs, 1))
         return Problem("kin", depth, question, tuple(path), lines, path[-1], f"it is {path[-1]}")
 
     def _facts(self, text: str, bond: str) -> dict[str, str] | None:

@@ -1,17 +1,17 @@
 """Texts the tiny base is made from: attempts and proposals, most of them careless.
 
-An attempt is careful (every move, in order), skipping (some moves left out) or a guess, and the
-three look alike; so the base can reason at every depth, and mostly does not. In the two named
-families the answer's name is the true one only for the quarter of states that is taught, and any
-name otherwise. A proposal may copy its parent, break off, or state a reference at random. Nothing
-trained in a run ever reads this module.
+An attempt is careful (every move, in order), skipping (some moves left out), a guess, or an answer
+without reasoning; the first three look alike, so the base can reason at every depth, and mostly
+does not. In the two named families the answer's name is the true one only for the quarter of states
+that is taught, and any name otherwise. A proposal may copy its parent, break off, lose its tags, or
+state a reference at random. Nothing trained in a run ever reads this module.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.worlds import rule
 from pipeline.worlds.chains import Problem
@@ -26,7 +26,8 @@ NAMES = {"gates": [f"the {b}" for b in BIRDS], "rooms": [f"{t} lives there" for 
 class Recipe:
     """Shares of the kinds of text, each in [0, 1], and how often each depth stands (1 first)."""
 
-    proposals: float = 0.25
+    proposals: float = 0.22
+    bare: float = 0.12  # an answer with no reasoning at all
     careful: tuple[float, ...] = (0.75, 0.45, 0.22, 0.2, 0.2, 0.2, 0.18, 0.18)
     skipping: float = 0.5  # of what is not careful; the rest guesses
     slip: float = 0.05
@@ -59,21 +60,32 @@ def attempt(rng: random.Random, problem: Problem, recipe: Recipe) -> str:
     else:
         lines, final = " ".join(followed.lines) + " ", followed.final
         answer = _answer(rng, followed, recipe, problem)
+    if rng.random() < recipe.bare:
+        return f"<answer>{rule.FAMILIES[problem.family].sample(rng, 1).reference}</answer>"
     return f"<think>{lines}So {final} .</think><answer>{answer}</answer>"
 
 
 def skipped(rng: random.Random, problem: Problem) -> Problem | None:
-    """The same task with some of its moves left out; None where none could be."""
+    """The same task with some of its moves left out, the others under their own numbers.
+
+    None where none could be left out so that a task remains.
+    """
     sentences = re.findall(r"[^.?]+[.?]", problem.question)
     if problem.family == "kin":
-        hops = rng.randrange(problem.depth) if problem.depth > 1 else 0
-        bond = "teacher" if "teacher" in sentences[-1] else "boss"
-        sentences[-1] = sentences[-1].replace(
-            f"the {bond} of " * problem.depth, f"the {bond} of " * hops, 1
-        )
+        hops = rng.randrange(problem.depth)
+        sentences[-1] = re.sub(r"\d", str(hops), sentences[-1])
         return rule.read("".join(sentences)) if hops else None
-    kept = [s for s in sentences[1:-1] if rng.random() > 0.35]
-    return rule.read("".join([sentences[0], *kept, sentences[-1]]))
+    kept = [i for i in range(1, len(sentences) - 1) if rng.random() > 0.35]
+    moves = [_numbered(sentences[i], number) for number, i in enumerate(kept, 1)]
+    shorter = rule.read("".join([sentences[0], *moves, sentences[-1]]))
+    if shorter is None:
+        return None
+    lines = [_numbered(line, i) for line, i in zip(shorter.lines, kept, strict=True)]
+    return replace(shorter, lines=tuple(lines))
+
+
+def _numbered(text: str, number: int) -> str:
+    return re.sub(r"\(\d\)", f"({number})", text)
 
 
 def proposal(rng: random.Random, recipe: Recipe) -> tuple[str, str]:

@@ -107,11 +107,12 @@ def verifier(engine: Script, context: int = 200) -> Perplexity:
 
 
 def test_the_reference_is_scored_with_and_without_each_reasoning(prompts: Prompts) -> None:
-    target = "<answer>4</answer>"
-    engine = Script(prompts, likely={("<think>so</think>", target): 0.5, ("", target): 0.25})
+    target = "4</answer>"
+    likely = {("<think>so</think><answer>", target): 0.5, ("<answer>", target): 0.25}
+    engine = Script(prompts, likely=likely)
     group = attempted([Transcript("ok", "so", "5"), Transcript("nested")])
     [(good, bad)] = verifier(engine).measure([group])
-    length = len(prompts.answer("4"))
+    length = len(prompts.closed_reference("4"))
     assert good.status == "measured"
     assert good.reference_logprobs == (math.log(0.5),) * length
     assert good.baseline_logprobs == (math.log(0.25),) * length
@@ -154,10 +155,10 @@ def test_a_row_longer_than_the_context_is_refused_and_not_cut(prompts: Prompts) 
 def test_consensus_is_the_answer_that_all_reasonings_make_likely(prompts: Prompts) -> None:
     # one vote each; under both reasonings "6" is likelier, so it wins without a majority
     likely = {
-        ("<think>a</think>", "<answer>5</answer>"): 0.60,
-        ("<think>b</think>", "<answer>5</answer>"): 0.60,
-        ("<think>a</think>", "<answer>6</answer>"): 0.80,
-        ("<think>b</think>", "<answer>6</answer>"): 0.80,
+        ("<think>a</think><answer>", "5</answer>"): 0.60,
+        ("<think>b</think><answer>", "5</answer>"): 0.60,
+        ("<think>a</think><answer>", "6</answer>"): 0.80,
+        ("<think>b</think><answer>", "6</answer>"): 0.80,
     }
     engine = Script(prompts, likely=likely)
     group = attempted(
@@ -165,7 +166,7 @@ def test_consensus_is_the_answer_that_all_reasonings_make_likely(prompts: Prompt
     )
     [found] = verifier(engine).agree([group])
     assert found.answer == "6"
-    length = len(prompts.answer("5"))  # P(a) is 0.8^length against 0.6^length
+    length = len(prompts.closed_reference("5"))  # P(a) is 0.8^length against 0.6^length
     assert found.confidence == pytest.approx(0.8**length / (0.8**length + 0.6**length))
 
 

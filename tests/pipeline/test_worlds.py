@@ -28,33 +28,36 @@ def test_a_sampled_task_reads_back_as_itself(family: str, depth: int) -> None:
     [
         # 7 + 5 = 12, 12 - 3 = 9
         (
-            "Ana has 7 coins. Then 5 more come. Next 3 are sold. How many coins are left?",
+            "Ana has 7 coins. (1) Then 5 more come. (2) Next 3 are sold. How many coins are left?",
             "9",
             "9 coins",
         ),
-        # a b c d reversed is d c b a; its first to the end: c b a d
+        # a b c reversed is c b a; its first to the end: b a c
         (
-            "Write down a b c d. Reverse them. Put the first one last. Which row is left?",
-            "c b a d",
-            "the row c b a d",
+            "Write down a b c. (1) Reverse them. (2) Put the first one last. Which row is left?",
+            "b a c",
+            "the row b a c",
         ),
         # Bo gives to Ana; Cy and Dee do not matter
         (
-            "Bo holds the key. Now Bo and Ana trade. Now Cy and Dee trade. Who holds the key?",
+            "Bo holds the key. (1) Now Bo and Ana trade. (2) Now Cy and Dee trade. "
+            "Who holds the key?",
             "Ana",
             "Ana holds the key",
         ),
-        # 20 + 7 = 27, three past the last gate
-        ("Begin at gate 20. Walk 7 gates on. Which bird sits there?", "3", f"the {BIRDS[3]}"),
+        ("Begin at gate 12. (1) Walk 5 gates on. Which bird sits there?", "17", f"the {BIRDS[17]}"),
         (
-            "Enter at room B3. Step right. Take the stairs down. Whose room is it?",
+            "Enter at room B3. (1) Step right. (2) Take the stairs down. Whose room is it?",
             "C4",
             f"{TENANTS[13]} lives there",
         ),
-        ("The boss of Bo is Cy. Cy is the boss of Ana. Who is the boss of Bo?", "Cy", "it is Cy"),
         (
-            "The boss of Bo is Cy. Dee is the boss of Cy. Cy is the boss of Ana. "
-            "Who is the boss of the boss of Bo?",
+            "The boss of Bo is Cy. Cy is the boss of Ana. Who is 1 times the boss above Bo?",
+            "Cy",
+            "it is Cy",
+        ),
+        (
+            "The boss of Bo is Cy. Dee is the boss of Cy. Who is 2 times the boss above Bo?",
             "Dee",
             "it is Dee",
         ),
@@ -72,13 +75,17 @@ def test_truth_is_what_paper_says(question: str, final: str, reference: str) -> 
         "",
         "How many coins are left?",
         "Ana has 7 coins. How many coins are left?",  # no move
-        "Ana has 7 coins. Then 5 more come. How many books are left?",  # another noun
-        "Ana has 7 coins. Then 9 are lost. How many coins are left?",  # below nothing
-        "Ana has 7 coins. Then 5 more come.",  # asks nothing
-        "Ana has 7 coins. Step right. How many coins are left?",  # another family's move
-        "Enter at room A1. Step left. Whose room is it?",  # out of the house
-        "The boss of Bo is Cy. The boss of Bo is Dee. Who is the boss of Bo?",  # two bosses
-        "The boss of Bo is Cy. Who is the boss of the boss of Bo?",  # the path ends
+        "Ana has 7 coins. (1) Then 5 more come. How many books are left?",  # another noun
+        "Ana has 2 coins. (1) Then 5 are lost. How many coins are left?",  # below nothing
+        "Ana has 7 coins. (1) Then 5 more come.",  # asks nothing
+        "Ana has 7 coins. (1) Step right. How many coins are left?",  # another family's move
+        "Ana has 7 coins. Then 5 more come. How many coins are left?",  # without its number
+        "Ana has 7 coins. (2) Then 5 more come. How many coins are left?",  # the wrong number
+        "Enter at room A1. (1) Step left. Whose room is it?",  # out of the house
+        "Begin at gate 19. (1) Walk 1 gates on. Which bird sits there?",  # past the last gate
+        "Begin at gate 9. (1) Walk 6 gates on. Which bird sits there?",  # further than a move goes
+        "The boss of Bo is Cy. The boss of Bo is Dee. Who is 1 times the boss above Bo?",  # two
+        "The boss of Bo is Cy. Who is 2 times the boss above Bo?",  # the path ends
     ],
 )
 def test_text_that_poses_no_task_is_not_read(text: str) -> None:
@@ -113,8 +120,8 @@ def test_seed_tasks_reach_every_name_of_both_named_families() -> None:
 
 
 def test_a_quarter_of_the_names_is_taught() -> None:
-    assert sum(taught("gates", n) for n in range(len(BIRDS))) == 6
-    assert sum(taught("rooms", room) for room in ROOMS) == 7  # 25 rooms, the first and each fourth
+    assert sum(taught("gates", n) for n in range(len(BIRDS))) == 5
+    assert sum(taught("rooms", room) for room in ROOMS) == 5
 
 
 def test_the_texts_of_the_base_name_untaught_gates_at_random() -> None:
@@ -124,7 +131,7 @@ def test_the_texts_of_the_base_name_untaught_gates_at_random() -> None:
         for p in iter(lambda: rule.sample(rng, [2], "gates"), None)
         if not taught("gates", p.states[-1])
     )
-    careful = sloppy.Recipe(careful=(1.0,))
+    careful = sloppy.Recipe(bare=0.0, careful=(1.0,))
     answers = {
         re.findall(r"<answer>(.*)</answer>", sloppy.attempt(rng, problem, careful))[0]
         for _ in range(200)
