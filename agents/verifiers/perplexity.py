@@ -19,7 +19,7 @@ from pipeline import measures
 from pipeline.answers import normalise
 from pipeline.config import VerifierConfig
 from pipeline.ports import Consensus, Engine, ScoreRequest
-from pipeline.types import Evidence, Group
+from pipeline.types import Evidence, Group, Rollout, Transcript
 
 Logprobs = tuple[float, ...]
 
@@ -109,24 +109,36 @@ class Perplexity:
         for group, texts in zip(groups, targets, strict=True):
             prompt = self.prompts.attempt(group.task.question)
             ids = tuple(self.prompts.closed_reference(text) for text in texts)
-            opened = self.prompts.open_answer
-            room = self.context - len(prompt) - len(opened) - max(map(len, ids))
+            room = self.context - len(prompt) - max(map(len, ids))
             known = all((group.task.question, text) in self.baselines for text in texts)
-            contexts: dict[int, tuple[int, ...]] = {} if known else {-1: ()}
+            contexts = {} if known else {-1: self.prompts.open_answer}
             contexts |= {
-                i: self.prompts.reasoning(t.first)
+                i: self._context(group.rollouts[i], t)
                 for i, t in enumerate(group.transcripts)
                 if t.form == "ok"
             }
             fitting = {i: c for i, c in contexts.items() if len(c) <= room}
             kept.append(tuple(fitting))
-            spans = tuple(context + opened for context in fitting.values())
-            requests.append(ScoreRequest(prompt, spans, tuple(ids for _ in fitting)))
+            requests.append(
+                ScoreRequest(prompt, tuple(fitting.values()), tuple(ids for _ in fitting))
+            )
         scores = self.engine.score(requests)
         return [
             dict(zip(indices, rows, strict=True))
             for indices, rows in zip(kept, scores, strict=True)
         ]
+
+    def _context(self, rollout: Rollout, transcript: Transcript) -> tuple[int, ...]:
+        """What stands before the reference: the sampled tokens up to the opening answer tag.
+
+        Where that tag is not one run of tokens there, the parsed reasoning, encoded anew.
+        """
+        opened = self.prompts.open_answer
+        start = rollout.written.index(True) if True in rollout.written else len(rollout.tokens)
+        for end in range(start + len(opened), len(rollout.tokens) + 1):
+            if rollout.tokens[end - len(opened) : end] == opened:
+                return rollout.tokens[start:end]
+        return self.prompts.reasoning(transcript.first) + opened
 
     def _evidence(self, group: Group, rows: dict[int, Logprobs]) -> tuple[Evidence, ...]:
         key = (group.task.question, group.task.reference)

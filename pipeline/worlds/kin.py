@@ -11,7 +11,7 @@ from pipeline.worlds.chains import Problem
 from pipeline.worlds.families import PEOPLE
 
 BONDS = ("teacher", "boss")
-FACTS = ("The {bond} of {a} is {b}.", "{b} is the {bond} of {a}.")
+FACTS = ("The {bond} of {a} is {b}.", "As {bond} {a} has {b}.")
 ASKED = "Who is {depth} times the {bond} above {start}?"
 DISTRACTORS = 2
 
@@ -58,14 +58,10 @@ class Kin:
     def _facts(self, text: str, bond: str) -> dict[str, str] | None:
         bonds: dict[str, str] = {}
         for sentence in re.findall(r"[^.]+\. ", text):
-            fact = re.fullmatch(rf"The {bond} of (\w+) is (\w+)\. ", sentence)
-            if fact:
-                a, b = fact[1], fact[2]
-            else:
-                fact = re.fullmatch(rf"(\w+) is the {bond} of (\w+)\. ", sentence)
-                if fact is None:
-                    return None
-                a, b = fact[2], fact[1]
+            fact = re.fullmatch(rf"(?:The {bond} of|As {bond}) (\w+) (?:is|has) (\w+)\. ", sentence)
+            if fact is None:
+                return None
+            a, b = fact[1], fact[2]
             if a in bonds or a == b or a not in PEOPLE or b not in PEOPLE:
                 return None
             bonds[a] = b

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.worlds import rule
 from pipeline.worlds.chains import Problem
-from pipeline.worlds.families import BIRDS, TENANTS, taught
+from pipeline.worlds.families import BIRDS, PEOPLE, TENANTS, taught
 
 ATTEMPT_PROMPT = "Question: {question}\n"
 PROPOSAL_PROMPT = "Propose a task like: {question}\n"
@@ -26,7 +26,8 @@ NAMES = {"gates": [f"the {b}" for b in BIRDS], "rooms": [f"{t} lives there" for 
 class Recipe:
     """Shares of the kinds of text, each in [0, 1], and how often each depth stands (1 first)."""
 
-    proposals: float = 0.22
+    drills: float = 0.25
+    proposals: float = 0.2
     bare: float = 0.12  # an answer with no reasoning at all
     careful: tuple[float, ...] = (0.75, 0.45, 0.22, 0.2, 0.2, 0.2, 0.18, 0.18)
     skipping: float = 0.5  # of what is not careful; the rest guesses
@@ -41,10 +42,28 @@ class Recipe:
 
 def document(rng: random.Random, recipe: Recipe) -> tuple[str, str]:
     """One prompt and one completion."""
+    if rng.random() < recipe.drills:
+        return drill(rng)
     if rng.random() < recipe.proposals:
         return proposal(rng, recipe)
     problem = _draw(rng, recipe.depths)
     return ATTEMPT_PROMPT.format(question=problem.question), attempt(rng, problem, recipe)
+
+
+def drill(rng: random.Random) -> tuple[str, str]:
+    """Looking things up by their number or name: what a small model learns last by itself."""
+    count = rng.randint(2, 8)
+    words = [
+        str(rng.randint(1, 19)) if rng.random() < 0.5 else rng.choice(PEOPLE) for _ in range(count)
+    ]
+    if rng.random() < 0.5:
+        listed = " ".join(f"({i}) Take {word}." for i, word in enumerate(words, 1))
+        return f"Recall: {listed}\n", " ".join(f"({i}) {w} ." for i, w in enumerate(words, 1))
+    people = rng.sample(PEOPLE, count)
+    listed = " ".join(f"{person} has {word}." for person, word in zip(people, words, strict=True))
+    pairs = list(zip(people, words, strict=True))
+    rng.shuffle(pairs)
+    return f"Recall: {listed}\n", " ".join(f"{person} to {word} ." for person, word in pairs)
 
 
 def attempt(rng: random.Random, problem: Problem, recipe: Recipe) -> str:
@@ -62,7 +81,7 @@ def attempt(rng: random.Random, problem: Problem, recipe: Recipe) -> str:
         answer = _answer(rng, followed, recipe, problem)
     if rng.random() < recipe.bare:
         return f"<answer>{rule.FAMILIES[problem.family].sample(rng, 1).reference}</answer>"
-    return f"<think>{lines}So {final} .</think><answer>{answer}</answer>"
+    return f"<think> {lines}So {final} .</think><answer>{answer}</answer>"
 
 
 def skipped(rng: random.Random, problem: Problem) -> Problem | None:

@@ -120,6 +120,15 @@ def test_the_reference_is_scored_with_and_without_each_reasoning(prompts: Prompt
     assert (bad.status, bad.detail) == ("malformed", "nested")
 
 
+def test_what_is_scored_is_what_was_sampled_to_the_token(prompts: Prompts) -> None:
+    said = "<think>  so\n</think>\n<answer> 5 </answer>"
+    engine = Script(prompts, said={1: said})
+    [group] = SamplingSolver(engine, prompts, SolverConfig()).attempt([task()], [[1]], ["g"])
+    engine.likely = {("<think>  so\n</think>\n<answer>", "4</answer>"): 0.5}
+    [(evidence,)] = verifier(engine).measure([group])
+    assert evidence.reference_logprobs[0] == math.log(0.5)
+
+
 def test_the_baseline_is_scored_once_per_task_and_proxy_version(prompts: Prompts) -> None:
     engine = Script(prompts)
     reads = verifier(engine)

@@ -52,12 +52,12 @@ def test_a_sampled_task_reads_back_as_itself(family: str, depth: int) -> None:
             f"{TENANTS[13]} lives there",
         ),
         (
-            "The boss of Bo is Cy. Cy is the boss of Ana. Who is 1 times the boss above Bo?",
+            "The boss of Bo is Cy. As boss Ana has Cy. Who is 1 times the boss above Bo?",
             "Cy",
             "it is Cy",
         ),
         (
-            "The boss of Bo is Cy. Dee is the boss of Cy. Who is 2 times the boss above Bo?",
+            "The boss of Bo is Cy. As boss Cy has Dee. Who is 2 times the boss above Bo?",
             "Dee",
             "it is Dee",
         ),
