@@ -180,14 +180,14 @@ class ObjectiveConfig(Section):
         "reference.",
     )
     answer_term: NonNegative = Field(
-        0.5,
+        1.0,
         description="Weight of the reference's log-likelihood after the sampled reasoning; "
         "0 is plain NOVER.",
     )
 
 
 class LearnerConfig(Section):
-    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="AdamW step size.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(3e-4, description="AdamW step size.")
     warmup: Annotated[int, Field(ge=0)] = Field(
         3, description="Steps over which the step size rises to its value."
     )
@@ -248,7 +248,7 @@ class RunConfig(Section):
 
     seed: int = Field(1, ge=0, description="Seed of everything sampled in the run.")
     rounds: Positive = Field(4, description="Rounds to run; each ends in a checkpoint and a probe.")
-    steps: Positive = Field(16, description="Optimiser steps per round.")
+    steps: Positive = Field(18, description="Optimiser steps per round.")
     model: ModelConfig = ModelConfig()
     tags: TagsConfig = TagsConfig()
     data: DataConfig = DataConfig()

@@ -129,6 +129,10 @@ class Verifier(Protocol):
         """The consensus of each group's own answers, where no reference is at hand."""
         ...
 
+    def forget(self) -> None:
+        """Drop what earlier calls left, so that what follows depends on nothing before it."""
+        ...
+
 
 class Learner(Protocol):
     """Owns the weights in training and takes optimiser steps."""

@@ -73,6 +73,15 @@ class Perplexity:
             for group, answers in zip(groups, candidates, strict=True)
         ]
 
+    def forget(self) -> None:
+        """Drop kept baselines and scores.
+
+        A score's last bits depend on what else is scored with it, so a step that begins with none
+        kept gives the same numbers whether or not the process was stopped before it.
+        """
+        self.baselines.clear()
+        self.scored.clear()
+
     def _consensus(
         self, group: Group, answers: tuple[str, ...], rows: dict[int, tuple[Logprobs, ...]]
     ) -> Consensus:

@@ -38,7 +38,9 @@ def reference_ids(task: Task) -> Tokens:
 SPLICE = Splice((OPEN,), reference_ids)
 
 
-def rollout(prompt: Tokens, completion: Tokens, version: str = "solver@0", logprobs: Sequence[float] = ()) -> Rollout:
+def rollout(
+    prompt: Tokens, completion: Tokens, version: str = "solver@0", logprobs: Sequence[float] = ()
+) -> Rollout:
     return Rollout(
         id=f"{prompt}-{completion}",
         tokens=prompt + completion,
@@ -61,24 +63,27 @@ def credited(
     """A group whose rollouts were all kept; no weights means none."""
     task = Task("t", "question", reference, "human")
     count = len(rollouts)
-    evidence: tuple[Evidence, ...] | tuple[ProposalEvidence, ...] = (Evidence("measured", "proxy@0"),) * count
+    evidence: tuple[Evidence, ...] | tuple[ProposalEvidence, ...] = (
+        Evidence("measured", "proxy@0"),
+    ) * count
     if role == "generator":
         evidence = (ProposalEvidence("admitted"),) * count
-    group = Group(f"{role}-{rollouts[0].id}", role, task, tuple(rollouts), (Transcript("ok"),) * count)
+    group = Group(
+        f"{role}-{rollouts[0].id}", role, task, tuple(rollouts), (Transcript("ok"),) * count
+    )
     judged = Judged(group, evidence, tuple(range(count)), (0.0,) * count)
     return Credited(judged, tuple(advantages), tuple(weights) or (0.0,) * count)
 
 
-def random_groups(seed: int = 0, groups: int = 3, size: int = 3, role: Role = "solver") -> list[Credited]:
+def random_groups(
+    seed: int = 0, groups: int = 3, size: int = 3, role: Role = "solver"
+) -> list[Credited]:
     """Groups of random tokens below 40, each completion with an answer block and a weight."""
     rng = random.Random(seed)
     made = []
     for number in range(groups):
         prompt = tuple(rng.randrange(2, 40) for _ in range(rng.randrange(2, 9)))
-        texts = [
-            (*_some(rng, 1, 9), OPEN, *_some(rng, 1, 4), CLOSE, 1)
-            for _ in range(size)
-        ]
+        texts = [(*_some(rng, 1, 9), OPEN, *_some(rng, 1, 4), CLOSE, 1) for _ in range(size)]
         advantages = [rng.gauss(0, 1) for _ in texts]
         weights = [rng.random() if role == "solver" else 0.0 for _ in texts]
         reference = " ".join(str(token) for token in _some(rng, 1, 5))
@@ -95,7 +100,9 @@ def config(**sections: Mapping[str, object]) -> RunConfig:
     return RunConfig.model_validate(plain)
 
 
-def gradients(learner: PolicyLearner, groups: Sequence[Credited], folder: Path) -> tuple[dict[str, Tensor], UpdateStats]:
+def gradients(
+    learner: PolicyLearner, groups: Sequence[Credited], folder: Path
+) -> tuple[dict[str, Tensor], UpdateStats]:
     """The first step's gradient, read from AdamW's first moment in a checkpoint."""
     stats = learner.step(groups, step=1)["solver"]
     folder.mkdir()
@@ -103,14 +110,21 @@ def gradients(learner: PolicyLearner, groups: Sequence[Credited], folder: Path) 
     moments = load_file(folder / "solver.moments.safetensors")
     kept = 1.0 - learner.config.learner.betas[0]
     prefix = "exp_avg."
-    found = {key.removeprefix(prefix): value / kept for key, value in moments.items() if key.startswith(prefix)}
+    found = {
+        key.removeprefix(prefix): value / kept
+        for key, value in moments.items()
+        if key.startswith(prefix)
+    }
     return found, stats
 
 
 def distance(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
     """Norm of the difference of two gradients over the norm of the second."""
     assert left.keys() == right.keys()
-    flat = [torch.cat([side[name].flatten().double() for name in sorted(right)]) for side in (left, right)]
+    flat = [
+        torch.cat([side[name].flatten().double() for name in sorted(right)])
+        for side in (left, right)
+    ]
     return float((flat[0] - flat[1]).norm() / flat[1].norm())
 
 

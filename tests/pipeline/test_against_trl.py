@@ -1,4 +1,4 @@
-"""The learner beside TRL's GRPOTrainer: same rollouts and rewards in, same loss and gradient out."""
+"""The learner beside TRL's GRPOTrainer: rollouts and rewards in, the same loss and gradient."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ def trl_step(folder: Path, scale: str, beta: float) -> tuple[float, dict[str, Te
 
     def fixed(prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, list[list[float]]]:
         ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
-        return {"prompt_ids": ids, "completion_ids": texts, "logprobs": [[0.0] * len(text) for text in texts]}
+        return {
+            "prompt_ids": ids,
+            "completion_ids": texts,
+            "logprobs": [[0.0] * len(text) for text in texts],
+        }
 
     model, start = tiny_model(vocab=VOCAB), folder / "start"
     if beta:  # TRL measures its divergence from the model of this name
@@ -48,10 +52,21 @@ def trl_step(folder: Path, scale: str, beta: float) -> tuple[float, dict[str, Te
         model=model,
         reward_funcs=lambda prompts, **_: REWARDS,
         args=GRPOConfig(
-            output_dir=str(folder), report_to="none", use_cpu=True, bf16=False, beta=beta,
-            scale_rewards=scale, loss_type="dapo", epsilon=0.2, epsilon_high=0.28,
-            per_device_train_batch_size=len(REWARDS), num_generations=SIZE,
-            max_completion_length=LONGEST, gradient_checkpointing=False, temperature=1.0,
+            output_dir=str(folder),
+            report_to="none",
+            use_cpu=True,
+            bf16=False,
+            beta=beta,
+            scale_rewards=scale,
+            loss_type="dapo",
+            use_bias_correction_kl=False,
+            epsilon=0.2,
+            epsilon_high=0.28,
+            per_device_train_batch_size=len(REWARDS),
+            num_generations=SIZE,
+            max_completion_length=LONGEST,
+            gradient_checkpointing=False,
+            temperature=1.0,
         ),
         train_dataset=Dataset.from_dict({"prompt": PROMPTS}),
         processing_class=tokenizer,
@@ -59,7 +74,9 @@ def trl_step(folder: Path, scale: str, beta: float) -> tuple[float, dict[str, Te
     )
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1
-    inputs = trainer._generate_and_score_completions([{"prompt": p} for p in PROMPTS for _ in range(SIZE)])
+    inputs = trainer._generate_and_score_completions(
+        [{"prompt": p} for p in PROMPTS for _ in range(SIZE)]
+    )
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
     found = {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
@@ -77,16 +94,24 @@ def start_model() -> Qwen3ForCausalLM:
 
 @pytest.mark.parametrize("scale", ["group", "none"])
 @pytest.mark.parametrize("beta", [0.0, 0.1])
-def test_loss_and_gradient_are_those_of_trl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: str, beta: float):
+def test_loss_and_gradient_are_those_of_trl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: str, beta: float
+):
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     wanted_loss, wanted = trl_step(tmp_path / "trl", scale, beta)
     settings = config(
-        objective={"advantage": "grpo" if scale == "group" else "centred", "kl": beta, "answer_term": 0.0}
+        objective={
+            "advantage": "grpo" if scale == "group" else "centred",
+            "kl": beta,
+            "answer_term": 0.0,
+        }
     )
     tokenizer, texts, groups = tiny_tokenizer(), completions(), []
     for number, prompt in enumerate(PROMPTS):
         own = slice(number * SIZE, (number + 1) * SIZE)
-        rollouts = tuple(rollout(tuple(tokenizer(prompt)["input_ids"]), tuple(text)) for text in texts[own])
+        rollouts = tuple(
+            rollout(tuple(tokenizer(prompt)["input_ids"]), tuple(text)) for text in texts[own]
+        )
         task = Task(str(number), prompt, "7", "human")
         group = Group(str(number), "solver", task, rollouts, (Transcript("ok"),) * SIZE)
         evidence = (Evidence("measured", "proxy@0"),) * SIZE
@@ -98,4 +123,3 @@ def test_loss_and_gradient_are_those_of_trl(tmp_path: Path, monkeypatch: pytest.
     found, stats = gradients(trained, groups, tmp_path / "ours")
     assert stats.loss == pytest.approx(wanted_loss, abs=1e-5)
     assert distance(found, wanted) < 1e-5
-

@@ -12,7 +12,12 @@ PROMPT = (10, 11, 12)
 
 
 def row_of(completion: tuple[int, ...], advantage: float = 1.0, weight: float = 0.0) -> Row:
-    rows = plan([credited([rollout(PROMPT, completion)], [advantage], [weight])], SPLICE, "solver@0", kl=False).rows
+    rows = plan(
+        [credited([rollout(PROMPT, completion)], [advantage], [weight])],
+        SPLICE,
+        "solver@0",
+        kl=False,
+    ).rows
     return rows[0]
 
 
@@ -26,7 +31,10 @@ def test_a_row_reads_the_last_prompt_token_and_all_it_wrote_but_the_last():
 def test_the_branch_starts_behind_the_first_opening_tag_of_the_completion():
     # <answer> at index 1 of the completion; the prompt's own tag is not the policy's
     rows = plan(
-        [credited([rollout((OPEN, 12), (20, OPEN, 33, OPEN, CLOSE, 1))], [1.0], [0.5])], SPLICE, "solver@0", kl=False
+        [credited([rollout((OPEN, 12), (20, OPEN, 33, OPEN, CLOSE, 1))], [1.0], [0.5])],
+        SPLICE,
+        "solver@0",
+        kl=False,
     ).rows
     assert rows[0].tokens == (12, 20, OPEN, 33, OPEN, CLOSE)
     assert rows[0].fork == 3  # sees 12, 20, <answer>
@@ -86,9 +94,9 @@ def test_rollouts_of_other_weights_are_stale():
 
 
 def test_a_rollout_that_no_prompt_predicts_is_refused():
+    promptless = credited([rollout((), (20, 1))], [1.0])
     with pytest.raises(ValueError, match="first token is written"):
-        row_of_nothing = credited([rollout((), (20, 1))], [1.0])
-        plan([row_of_nothing], SPLICE, "solver@0", kl=False)
+        plan([promptless], SPLICE, "solver@0", kl=False)
 
 
 @given(seed=st.integers(0, 50), budget=st.integers(1, 200))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline import scorer
 from pipeline.config import RunConfig
 from pipeline.learner import PolicyLearner
 from pipeline.policy import wrap_lora
@@ -34,14 +35,14 @@ def learner(settings: RunConfig, model: nn.Module | None = None) -> PolicyLearne
     return PolicyLearner({"solver": model or tiny_model()}, settings, SPLICE, {})
 
 
-def unbatched(groups: list[Credited], settings: RunConfig, start: nn.Module | None = None) -> tuple[dict[str, Tensor], float]:
+def unbatched(
+    groups: list[Credited], settings: RunConfig, start: nn.Module | None = None
+) -> tuple[dict[str, Tensor], float]:
     """Loss and gradient by one forward pass per rollout and one per answer branch."""
     model, objective = tiny_model(), settings.objective
     live = [g for g in groups if not g.dead]
     written = sum(sum(r.written) for g in live for r in g.judged.group.rollouts)
-    answers = [
-        len(reference_ids(g.judged.group.task)) for g in live for w in g.answer_weights if w
-    ]
+    answers = [len(reference_ids(g.judged.group.task)) for g in live for w in g.answer_weights if w]
     loss = torch.zeros(())
     for group in live:
         task, temperature = group.judged.group.task, settings.solver.temperature
@@ -61,7 +62,9 @@ def unbatched(groups: list[Credited], settings: RunConfig, start: nn.Module | No
                 said = plain_logprobs(model, prefix + reference_ids(task))[len(prefix) - 1 :]
                 loss = loss - objective.answer_term * weight * said.sum() / sum(answers)
     loss.backward()
-    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, float(loss.detach())
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, float(
+        loss.detach()
+    )
 
 
 def test_the_step_is_the_explicit_sum_over_single_rows(tmp_path: Path):
@@ -80,11 +83,23 @@ def test_the_gradient_is_the_same_under_any_token_budget(tmp_path: Path, budget:
     assert distance(split, whole) < 1e-6
 
 
+def test_the_vocabulary_head_in_chunks_gives_the_same_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    groups, settings = random_groups(1), config(solver={"temperature": 0.8})
+    whole, _ = gradients(learner(settings), groups, tmp_path / "a")
+    monkeypatch.setattr(scorer, "CHUNK", 5 * 64)  # five slots at a time
+    split, _ = gradients(learner(settings), groups, tmp_path / "b")
+    assert distance(split, whole) < 1e-6
+
+
 def test_the_gradient_is_the_same_when_siblings_and_groups_change_seats(tmp_path: Path):
     groups = random_groups(2)
     turned = [
         credited(
-            g.judged.group.rollouts[::-1], g.advantages[::-1], g.answer_weights[::-1],
+            g.judged.group.rollouts[::-1],
+            g.advantages[::-1],
+            g.answer_weights[::-1],
             reference=g.judged.group.task.reference,
         )
         for g in groups[::-1]
@@ -101,7 +116,9 @@ def test_the_padding_that_a_long_neighbour_brings_changes_nothing(tmp_path: Path
     long = rollout(tuple(range(2, 30)), (*range(2, 38), 1))
     alone, one = gradients(learner(settings), [credited(short, [1.0, -1.0])], tmp_path / "a")
     beside, two = gradients(
-        learner(settings), [credited(short, [1.0, -1.0]), credited([long, long], [1e-30, 0.0])], tmp_path / "b"
+        learner(settings),
+        [credited(short, [1.0, -1.0]), credited([long, long], [1e-30, 0.0])],
+        tmp_path / "b",
     )
     scaled = {name: value * (two.tokens / one.tokens) for name, value in beside.items()}
     assert distance(scaled, alone) < 1e-6
@@ -161,7 +178,9 @@ def test_the_divergence_is_measured_from_the_starting_weights():
         for item in group.judged.group.rollouts:
             first = item.written.index(True)
             with torch.no_grad():
-                gap = (plain_logprobs(start, item.tokens) - plain_logprobs(model, item.tokens))[first - 1 :]
+                gap = (plain_logprobs(start, item.tokens) - plain_logprobs(model, item.tokens))[
+                    first - 1 :
+                ]
             total += float((torch.exp(gap) - gap - 1).sum())
             count += len(gap)
     stats = trained.step(groups, step=2)["solver"]
@@ -197,7 +216,9 @@ def test_a_loss_that_is_not_finite_changes_nothing():
 
 def test_one_line_that_is_not_finite_holds_the_other_back():
     settings = config(model={"generator": "own"})
-    trained = PolicyLearner({"solver": tiny_model(), "generator": tiny_model(1)}, settings, SPLICE, {})
+    trained = PolicyLearner(
+        {"solver": tiny_model(), "generator": tiny_model(1)}, settings, SPLICE, {}
+    )
     bad = rollout(PROMPT, (20, 1), version="solver@9", logprobs=(float("inf"), -1.0))
     before = trained.versions()
     with pytest.raises(NonFinite):
@@ -252,6 +273,14 @@ def test_lora_trains_its_adapters_alone():
     assert all("proj" in name for name in moved)
 
 
+def test_lora_trains_under_bfloat16_too():
+    settings = config(model={"train_dtype": "bfloat16"}, learner={"learning_rate": 1e-2})
+    trained = learner(settings, wrap_lora(tiny_model(), 4, 8.0))
+    before = trained.versions()["solver"].checksum
+    trained.step(random_groups(), step=1)
+    assert trained.versions()["solver"].checksum != before
+
+
 def test_the_step_size_warms_up_to_its_value():
     # AdamW's first step moves each weight by the step size: at 1 of 4 warm-up steps, a quarter
     trained = learner(config(learner={"warmup": 4, "learning_rate": 1e-3}))
@@ -263,7 +292,9 @@ def test_the_step_size_warms_up_to_its_value():
 
 def test_roles_that_share_weights_add_up_by_the_generator_s_weight(tmp_path: Path):
     solver, proposals = random_groups(8), random_groups(9, role="generator")
-    both, stats = gradients(learner(config(generator={"weight": 0.5})), [*solver, *proposals], tmp_path / "a")
+    both, stats = gradients(
+        learner(config(generator={"weight": 0.5})), [*solver, *proposals], tmp_path / "a"
+    )
     left, one = gradients(learner(config()), solver, tmp_path / "b")
     right, two = gradients(learner(config()), proposals, tmp_path / "c")
     assert distance(both, {name: left[name] + 0.5 * right[name] for name in left}) < 1e-6
@@ -272,7 +303,9 @@ def test_roles_that_share_weights_add_up_by_the_generator_s_weight(tmp_path: Pat
 
 def test_a_frozen_solver_on_shared_weights_leaves_the_generator_to_train(tmp_path: Path):
     solver, proposals = random_groups(8), random_groups(9, role="generator")
-    frozen, stats = gradients(learner(config(solver={"frozen": True})), [*solver, *proposals], tmp_path / "a")
+    frozen, stats = gradients(
+        learner(config(solver={"frozen": True})), [*solver, *proposals], tmp_path / "a"
+    )
     alone, _ = gradients(learner(config()), proposals, tmp_path / "b")
     assert distance(frozen, alone) == 0.0
     assert stats.rows == 9
@@ -282,24 +315,34 @@ def test_lines_of_their_own_train_on_their_own_groups():
     settings = config(model={"generator": "own"}, generator={"frozen": True})
     heard: list[tuple[str, str]] = []
     trained = PolicyLearner(
-        {"solver": tiny_model(), "generator": tiny_model()}, settings, SPLICE,
+        {"solver": tiny_model(), "generator": tiny_model()},
+        settings,
+        SPLICE,
         {"generator": lambda state, version: heard.append(("generator", version))},
     )
     stats = trained.step([*random_groups(), *random_groups(role="generator")], step=1)
     trained.publish()
     assert set(stats) == {"solver"}
-    assert {line: v.id for line, v in trained.versions().items()} == {"solver": "solver@1", "generator": "generator@0"}
+    assert {line: v.id for line, v in trained.versions().items()} == {
+        "solver": "solver@1",
+        "generator": "generator@0",
+    }
     assert heard == [("generator", "generator@0")]
 
 
 def test_published_weights_are_those_in_training():
     taken: dict[str, Tensor] = {}
     trained = PolicyLearner(
-        {"solver": tiny_model()}, config(), SPLICE, {"solver": lambda state, version: taken.update(state)}
+        {"solver": tiny_model()},
+        config(),
+        SPLICE,
+        {"solver": lambda state, version: taken.update(state)},
     )
     trained.step(random_groups(), step=1)
     trained.publish()
-    assert not torch.equal(taken["model.norm.weight"], tiny_model().state_dict()["model.norm.weight"])
+    assert not torch.equal(
+        taken["model.norm.weight"], tiny_model().state_dict()["model.norm.weight"]
+    )
 
 
 def test_a_step_without_anything_to_learn_moves_no_weight():
@@ -324,7 +367,9 @@ def test_entropy_is_the_mean_over_written_tokens():
     model, entropies = tiny_model(), []
     for item in group.judged.group.rollouts:
         with torch.no_grad():
-            logs = torch.log_softmax(model(input_ids=torch.tensor([item.tokens])).logits[0, 2:-1], -1)
+            logs = torch.log_softmax(
+                model(input_ids=torch.tensor([item.tokens])).logits[0, 2:-1], -1
+            )
         entropies += (-(logs.exp() * logs).sum(-1)).tolist()
     stats = learner(config()).step([group], step=1)["solver"]
     assert stats.entropy == pytest.approx(sum(entropies) / 5, rel=1e-5)

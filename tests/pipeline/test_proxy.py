@@ -7,8 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.engine.local import LocalEngine
+from pipeline.policy import merged_state
+from pipeline.ports import ScoreRequest
 from pipeline.proxy import WeightProxy
 from pipeline.types import Version
+from tests.tiny import tiny_model
 
 
 class Listener:
@@ -52,7 +56,8 @@ def test_a_proxy_starts_as_a_copy_of_the_policy():
 
 
 @pytest.mark.parametrize(
-    ("alpha", "path"), [(0.9, [0.1, 0.19, 0.271]), (0.6, [0.4, 0.64, 0.784]), (0.0, [1.0, 1.0, 1.0])]
+    ("alpha", "path"),
+    [(0.9, [0.1, 0.19, 0.271]), (0.6, [0.4, 0.64, 0.784]), (0.0, [1.0, 1.0, 1.0])],
 )
 def test_alpha_weighs_the_old_proxy(alpha: float, path: list[float]):
     # proxy 0, policy held at 1
@@ -95,6 +100,24 @@ def test_undo_puts_weights_version_and_engine_back():
     assert (engine.weight, engine.version) == (0.25, "proxy@0")
     with pytest.raises(RuntimeError, match="no sync to undo"):
         proxy.undo()
+
+
+def test_the_scoring_engine_answers_with_the_synced_weights():
+    def engine(seed: int) -> LocalEngine:
+        return LocalEngine(tiny_model(seed), eos_ids=frozenset({1}), pad_id=0, version="")
+
+    asked = [ScoreRequest((5, 6), ((),), (((7, 8),),))]
+    policy, scoring = tiny_model(0), engine(1)
+    start = merged_state(tiny_model(1))
+    current = [start]
+    proxy = WeightProxy(scoring, lambda: current[-1], lambda: Version("solver@0", "solver", 0))
+    before = scoring.score(asked)
+    current.append(merged_state(policy))
+    proxy.sync(step=1, alpha=0.0)
+    assert scoring.score(asked) == engine(0).score(asked)
+    assert scoring.version == "proxy@1"
+    proxy.undo()
+    assert scoring.score(asked) == before
 
 
 def test_a_restored_proxy_goes_on_with_its_average(tmp_path: Path):

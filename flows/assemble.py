@@ -1,0 +1,168 @@
+"""The one place where ports meet concrete parts: from a config to a crew that can run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from agents.generators import GENERATORS
+from agents.prompts import Prompts, Style
+from agents.solver import SamplingSolver
+from agents.verifiers import VERIFIERS
+from flows.data import check_lengths, read_rows
+from pipeline.batch import Splice
+from pipeline.config import ModelConfig, RunConfig
+from pipeline.curriculum import Seen
+from pipeline.engine.local import LocalEngine
+from pipeline.environments.rule_world import RuleWorld
+from pipeline.environments.table import Table
+from pipeline.evaluation.exam import Exam, PoolGroup
+from pipeline.evaluation.verifier import named_part, pool_figure
+from pipeline.learner import PolicyLearner
+from pipeline.policy import end_ids, load_policy, pick_device, wrap_lora
+from pipeline.ports import Generator, Solver, Verifier
+from pipeline.proxy import WeightProxy
+from pipeline.step import Crew
+from pipeline.types import Line, PoolFigure, Remembered, Task
+
+TINY = Path(__file__).resolve().parent.parent / "pipeline" / "worlds" / "tiny_base"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass
+class Parts:
+    """Everything a run works with.
+
+    generator  proposes for probes even where the run trains without one
+    pool       filled once the frozen pool is made or read; the crew's syncs are measured on it
+    """
+
+    config: RunConfig
+    crew: Crew
+    learner: PolicyLearner
+    proxy: WeightProxy
+    generator: Generator
+    solver: Solver
+    verifier: Verifier
+    prompts: Prompts
+    exam: Exam
+    seeds: list[Task]
+    probe_questions: list[str]
+    pool: list[PoolGroup] = field(default_factory=list)
+
+    def seen(self, memory: Sequence[Remembered]) -> Seen:
+        """Every text that a proposal must not copy."""
+        seen = Seen(self.config.generator.copy_threshold)
+        for task in self.seeds:
+            seen.add("seed", task.question)
+        for question in self.probe_questions:
+            seen.add("probe", question)
+        for item in memory:
+            seen.add("task", item.task.question)
+        return seen
+
+
+def assemble(config: RunConfig) -> Parts:
+    """Load the base once per role that needs its own copy, and wire everything to it.
+
+    Raises BadModel for a base that cannot be used, and the errors of `flows.data` for a file.
+    """
+    bases = _Bases(config.model)
+    prompts = Prompts(bases.tokenizer, config.tags, bases.style)
+    environment = _environment(config, prompts, bases.context)
+    lines: tuple[Line, ...] = (
+        ("solver",) if config.model.generator == "shared" else ("solver", "generator")
+    )
+    engines = {line: bases.engine(config.model.engine_dtype, f"{line}@0") for line in lines}
+    learner = PolicyLearner(
+        {line: bases.trainable() for line in lines},
+        config,
+        Splice(prompts.open_answer, lambda task: prompts.closed_reference(task.reference)),
+        {line: engine.load for line, engine in engines.items()},
+    )
+    judge_engine = bases.engine(config.model.proxy_dtype, "proxy@0")
+    proxy = WeightProxy(
+        judge_engine, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
+    )
+    solver = SamplingSolver(engines["solver"], prompts, config.solver)
+    verifier = VERIFIERS[config.verifier.kind](
+        judge_engine, prompts, config.verifier, bases.context
+    )
+    probed = GENERATORS["evolve" if config.generator.kind == "none" else config.generator.kind](
+        engines.get("generator", engines["solver"]), prompts, config.generator
+    )
+    generator = None if config.generator.kind == "none" else probed
+    pool: list[PoolGroup] = []
+    exam = environment.exam()
+
+    def figure() -> PoolFigure | None:
+        return pool_figure(named_part(pool, exam.truth.named), verifier)
+
+    return Parts(
+        config=config,
+        crew=Crew(config, generator, solver, verifier, learner, proxy, figure),
+        learner=learner,
+        proxy=proxy,
+        generator=probed,
+        solver=solver,
+        verifier=verifier,
+        prompts=prompts,
+        exam=exam,
+        seeds=environment.seed_tasks(),
+        probe_questions=environment.probe_questions(),
+        pool=pool,
+    )
+
+
+class _Bases:
+    """Copies of one base model, its tokenizer, its prompt style and how much it can read."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.place = str(TINY) if config.base == "tiny" else config.base
+        self.device = pick_device(config.device)
+        self._first, self.tokenizer = load_policy(
+            self.place, dtype=torch.float32, device=self.device
+        )
+        self.style = _style(self.place, self.tokenizer)
+        self.context = int(self._first.config.get_text_config().max_position_embeddings)
+
+    def trainable(self) -> PreTrainedModel:
+        model, _ = load_policy(self.place, dtype=torch.float32, device=self.device)
+        if self.config.lora_rank > 0:
+            # peft's wrapper answers as the model it wraps
+            wrapped = wrap_lora(model, self.config.lora_rank, self.config.lora_alpha)
+            return cast(PreTrainedModel, wrapped)
+        return model
+
+    def engine(self, dtype: str, version: str) -> LocalEngine:
+        model, tokenizer = load_policy(self.place, dtype=DTYPES[dtype], device=self.device)
+        pad = tokenizer.pad_token_id
+        return LocalEngine(
+            model,
+            eos_ids=end_ids(model, tokenizer),
+            pad_id=pad if isinstance(pad, int) else 0,
+            version=version,
+        )
+
+
+def _style(place: str, tokenizer: PreTrainedTokenizerBase) -> Style:
+    """ "plain" where the base's card says so, "chat" with a chat template, else "instructed"."""
+    card = Path(place) / "coclimb.json"
+    if card.is_file() and json.loads(card.read_text()).get("style") == "plain":
+        return "plain"
+    return "chat" if tokenizer.chat_template else "instructed"
+
+
+def _environment(config: RunConfig, prompts: Prompts, context: int) -> RuleWorld | Table:
+    if config.data.source == "world":
+        return RuleWorld(config)
+    rows = read_rows(config.data)
+    check_lengths(rows, prompts, context)
+    return Table(rows, config)

@@ -1,0 +1,177 @@
+"""The commands that look: runs, rounds, tasks, rollouts, lineage, probe, verify, doctor.
+
+Each prints a table, or with --json the rows themselves; the JSON is a contract.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+from rich.text import Text
+from rich.tree import Tree
+
+from flows.errors import FAILED, Refusal
+from flows.figures import read_rounds
+from flows.home import Home
+from flows.report import as_json, axes_table, console, listing, shown
+from store import invariants, questions
+from store.database import Store
+from store.errors import Unknown
+from store.lineage import Node, lineage
+from store.questions import Answer, Filter
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+@contextmanager
+def reading(home: Home) -> Iterator[Store]:
+    """The store that is there. Raises Refusal where none is, rather than make an empty one."""
+    if "://" not in home.store and not Path(home.store).exists():
+        raise Refusal(
+            f"there is no store at {home.store}",
+            remedy="`coclimb run` makes one; --home or --store names another",
+        )
+    store = Store.open(home.store)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def list_runs(home: Home, *, json: bool) -> None:
+    """Every run, oldest first."""
+    with reading(home) as store:
+        rows = questions.runs(store)
+    if json:
+        print(as_json(rows))
+        return
+    for row in rows:
+        row["rounds"] = f"{row['rounds_done']}/{row['rounds_asked']}"
+    _table(rows, ("id", "name", "status", "rounds", "seed", "parent", "created", "reason"))
+
+
+def list_rounds(home: Home, run: str, *, json: bool) -> None:
+    """The three axes by round."""
+    with reading(home) as store:
+        name = questions.resolve(store, run)
+        if json:
+            print(as_json(questions.rounds(store, name)))
+            return
+        console().print(axes_table(read_rounds(store, name), title=f"run {name}"))
+
+
+def list_tasks(home: Home, run: str, only: Filter, *, json: bool) -> None:
+    """Tasks and proposals, newest first."""
+    with reading(home) as store:
+        rows = questions.tasks(store, questions.resolve(store, run), only)
+    _show(rows, json=json)
+
+
+def list_rollouts(home: Home, wanted: tuple[str, str], only: Filter, *, json: bool) -> None:
+    """Rollouts of a run, or of one task of it.
+
+    wanted  a run or a task, and the run the task is in
+    """
+    subject, run = wanted
+    with reading(home) as store:
+        try:
+            name = questions.resolve(store, subject)
+        except Unknown:
+            name = questions.resolve(store, run)
+            only = Filter(**{**asdict(only), "task": subject})
+        rows = questions.rollouts(store, name, only)
+        if not rows and only.task == subject:
+            lineage(store, name, subject)  # raises Unknown where there is no such thing
+    _show(rows, json=json)
+
+
+def show_lineage(home: Home, name: str, run: str, *, json: bool) -> None:
+    """Where a task, rollout, version or checkpoint came from."""
+    with reading(home) as store:
+        root = lineage(store, questions.resolve(store, run), name)
+    if json:
+        print(as_json(asdict(root)))
+        return
+    tree = Tree(_label(root))
+    _grow(tree, root)
+    console().print(tree)
+
+
+def _label(node: Node) -> Text:
+    facts = ", ".join(f"{key} {shown(value)}" for key, value in node.facts.items())
+    label = Text(f"{node.kind} ", style="dim")
+    label.append(node.id, style="bold")
+    label.append(f"  {facts}")
+    return label
+
+
+def _grow(tree: Tree, node: Node) -> None:
+    for child in node.children:
+        _grow(tree.add(_label(child)), child)
+
+
+def show_probe(home: Home, run: str, picture: Path | None, *, json: bool) -> None:
+    """Every figure of a run's probes; with a file, the climb as a picture."""
+    if picture is not None and picture.suffix.lower() not in FORMATS:
+        raise Refusal(f"--plot {picture}: expected a file that ends in {', '.join(FORMATS)}")
+    with reading(home) as store:
+        name = questions.resolve(store, run)
+        rows, rounds = questions.probes(store, name), read_rounds(store, name)
+    if picture is not None:
+        if not rounds:
+            raise Refusal(f"run {name} has no probe to draw", remedy="`coclimb resume` it first")
+        from flows.plot import plot_climb  # noqa: PLC0415 - half a second, for one option
+
+        plot_climb(rounds, f"run {name}", picture)
+        console(stderr=True).print(f"drew {picture}", soft_wrap=True)
+    if json:
+        print(as_json(rows))
+    elif picture is None:
+        _by_round(rows)
+
+
+def _by_round(rows: Sequence[Answer]) -> None:
+    """One line per figure, one column per round."""
+    rounds = sorted({cast(int, row["round"]) for row in rows})
+    lines: dict[tuple[str, str, str], Answer] = {}
+    for row in rows:
+        key = (str(row["axis"]), str(row["name"]), str(row["slice"]))
+        line = lines.setdefault(key, dict(zip(("axis", "figure", "of"), key, strict=True)))
+        value, low, high = (cast(float, row[x]) for x in ("value", "low", "high"))
+        line[f"round {row['round']}"] = f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    _table(list(lines.values()), ("axis", "figure", "of", *(f"round {n}" for n in rounds)))
+
+
+def verify(home: Home, run: str | None, *, json: bool) -> None:
+    """Check every invariant, checkpoint files included. Exits 1 on violations."""
+    with reading(home) as store:
+        name = questions.resolve(store, run) if run else None
+        told = invariants.verify(store, name, home.root)
+    violations = cast("list[Answer]", told["violations"])
+    if json:
+        print(as_json(told))
+    else:
+        console().print(f"{told['checked']} checks, {len(violations)} violations")
+        if violations:
+            _table(violations, ())
+    if violations:
+        sys.exit(FAILED)
+
+
+def _show(rows: Sequence[Answer], *, json: bool) -> None:
+    if json:
+        print(as_json(rows))
+    else:
+        _table(rows, ())
+
+
+def _table(rows: Sequence[Answer], columns: Sequence[str]) -> None:
+    if rows:
+        console().print(listing(rows, columns))
+    else:
+        console().print("nothing to list")

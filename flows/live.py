@@ -1,0 +1,80 @@
+"""A run that is alive in this process: its parts, its store, and the right to write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+
+from flows.assemble import Parts, assemble
+from flows.home import Home
+from flows.progress import Progress, Quiet
+from pipeline.config import RunConfig
+from store import questions
+from store.database import Lease, Store
+
+Assemble = Callable[[RunConfig], Parts]
+
+
+@dataclass
+class Live:
+    """What every stage is handed. Nothing of it outlives the process but what the store holds.
+
+    rounds        the last round asked for
+    parent_round  the round it was forked after, or None
+    """
+
+    store: Store
+    home: Home
+    run: str
+    lease: Lease
+    config: RunConfig
+    rounds: int
+    parts: Parts
+    parent_round: int | None = None
+    progress: Progress = field(default_factory=Quiet)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run's rows and files are."""
+
+    store: Store
+    home: Home
+    run: str
+
+
+def repeat_exactly() -> None:
+    """Have torch choose the same sums every time, so that a step taken again gives the same bits.
+
+    With two threads or more the gradient of an embedding or of picked rows is otherwise added up
+    in whatever order the threads arrive. On a GPU what has no such kernel only warns.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    # nothing here reads memory it has not written; torch leaves the setting untyped
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def come_alive(
+    place: Place, lease: Lease, progress: Progress, assembled: Assemble = assemble
+) -> Live:
+    """Build a run's parts from the configuration that its row holds; its weights are the base's."""
+    repeat_exactly()
+    facts = questions.run_facts(place.store, place.run)
+    config = RunConfig.model_validate_json(str(facts["config"]))
+    row = next(row for row in questions.runs(place.store) if row["id"] == place.run)
+    return Live(
+        store=place.store,
+        home=place.home,
+        run=place.run,
+        lease=lease,
+        config=config,
+        rounds=cast(int, row["rounds_asked"]),
+        parts=assembled(config),
+        parent_round=cast("int | None", row["parent_round"]),
+        progress=progress,
+    )

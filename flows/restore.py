@@ -1,0 +1,121 @@
+"""From what the store holds to parts that stand where the run stopped.
+
+The newest checkpoint is restored, then every step committed after it is taken again from its
+stored rollouts: nothing is sampled or scored, and the weights come out the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flows.errors import Refusal
+from flows.live import Live
+from flows.owning import deaf
+from flows.stages import round_syncs, saved
+from pipeline.checkpoint import BadCheckpoint, restore_checkpoint, sweep, verify_checkpoint
+from pipeline.step import replay_step
+from pipeline.types import StepRecord
+from store import ledger, points
+from store.points import Point
+
+
+class Diverged(RuntimeError):
+    """A committed step, taken again, did something else; nothing was written."""
+
+
+def restore(live: Live, *, older: bool = False) -> None:
+    """Bring the parts to where the run stopped; a run without a checkpoint is at its start.
+
+    older  go past checkpoints that do not verify to one that does; said aloud and recorded
+    Raises Refusal for a newest checkpoint that does not verify, Diverged for a step that comes
+    out otherwise.
+    """
+    begun = live.parent_round or 0  # an inherited round was climbed under another configuration
+    listed = [p for p in points.checkpoints(live.store, live.run) if p.round >= begun]
+    _sweep(live)
+    if not listed and live.parent_round is not None:
+        raise Refusal(
+            f"run {live.run}: the checkpoint it was forked from is gone",
+            remedy="fork a round whose checkpoint is kept",
+        )
+    if not listed:
+        return
+    point = _choose(live, listed, older)
+    restore_checkpoint(live.home.root / point.folder, saved(live), point.manifest_digest)
+    live.parts.learner.publish()
+    _replay(live, point.round)
+
+
+@contextmanager
+def tidy(live: Live) -> Iterator[None]:
+    """However the block ends, no half-written checkpoint is left behind."""
+    try:
+        yield
+    finally:
+        with deaf():
+            _sweep(live)
+
+
+def _sweep(live: Live) -> None:
+    own = [point for point in points.checkpoints(live.store, live.run) if point.run == live.run]
+    sweep(live.home.checkpoints(live.run), {point.folder.rsplit("/", 1)[-1] for point in own})
+
+
+def _choose(live: Live, listed: list[Point], older: bool) -> Point:
+    refused: list[str] = []
+    for point in listed:
+        try:
+            verify_checkpoint(live.home.root / point.folder, point.manifest_digest)
+        except BadCheckpoint as error:
+            refused.append(str(error))
+            continue
+        if refused and not older:
+            raise Refusal(
+                refused[0],
+                remedy=f"or `coclimb resume {live.run} --older`: it goes back to the checkpoint "
+                f"of round {point.round} and takes the committed steps again; no round is lost",
+            )
+        if refused:
+            said = f"went back to the checkpoint of round {point.round}: {'; '.join(refused)}"
+            live.progress.say(said)
+            ledger.finish(live.store, live.lease, "running", said)
+        return point
+    raise Refusal(
+        f"run {live.run}: no checkpoint verifies",
+        refused,
+        "copy one back from where it is whole, or start a new run",
+    )
+
+
+def _replay(live: Live, round: int) -> None:
+    """Take every committed step after `round` again, and the syncs between rounds."""
+    for later in range(round + 1, live.rounds + 1):
+        steps = ledger.load_steps(live.store, live.run, later)
+        if steps:
+            live.progress.stage(later, "replay")
+        for record in steps:
+            _compare(record, replay_step(live.parts.crew, record))
+            live.progress.replayed(record.step)
+        for sync in round_syncs(live, later):
+            if sync.accepted:
+                live.parts.proxy.sync(step=sync.step, alpha=sync.alpha)
+        if len(steps) < live.config.steps:
+            return
+
+
+def _compare(record: StepRecord, again: StepRecord) -> None:
+    """Raise Diverged unless updates and versions, weights' checksums included, are the same."""
+    if (record.updates, record.versions) == (again.updates, again.versions):
+        return
+    told = [
+        f"{line}: loss {record.updates[line].loss!r} then, {now.loss!r} now"
+        for line, now in again.updates.items()
+        if line in record.updates and now != record.updates[line]
+    ]
+    raise Diverged(
+        f"step {record.step} of round {record.round} came out otherwise when it was taken again "
+        f"({'; '.join(told) or 'other weights'}), so the machine, its threads or the libraries "
+        f"have changed. Go on where they are as they were, or begin from the last checkpoint with "
+        f"`coclimb fork RUN --round {record.round - 1}`"
+    )

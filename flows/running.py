@@ -1,0 +1,226 @@
+"""The commands that climb: run, resume and fork. Each ends in a summary, or in one clear reason."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers.utils.logging import disable_progress_bar
+
+from flows.assemble import assemble
+from flows.display import Lines, Panel
+from flows.environment import snapshot
+from flows.errors import Refusal
+from flows.figures import read_rounds
+from flows.home import Home, make_home
+from flows.live import Assemble, Place, come_alive
+from flows.owning import Interrupted, Owning, stoppable
+from flows.report import axes_table, console, further
+from flows.restore import restore, tidy
+from flows.server import await_server, prefect_server
+from flows.settings import change_config, difference, load_config
+from flows.stages import begin, run_stages
+from pipeline.config import RunConfig
+from store import ledger, points, questions
+from store.database import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asked for, beside the configuration.
+
+    plain  without Prefect
+    older  go past checkpoints that do not verify
+    """
+
+    name: str | None = None
+    rounds: int | None = None
+    plain: bool = False
+    older: bool = False
+
+
+def start(home: Home, file: Path | None, changes: list[str], asked: Asked) -> None:
+    """Begin a run, or go on with the unfinished one of the same name and configuration."""
+    config = load_config(file, [*changes, *_rounds(asked)])
+    with _store(home) as store:
+        there = _named(store, asked.name)
+        if there is not None:
+            _same_config(store, there, config)
+            _climb(Place(store, home, there), asked, assemble)
+            return
+        with _screen() as progress, prefect(home, asked):
+            progress.stage(0, "load")
+            parts = assemble(config)
+            run = ledger.create_run(store, _new(config, asked.name, None))
+            _own_and_climb(Place(store, home, run), asked, progress, lambda _: parts)
+        _summarise(store, run)
+
+
+def resume(home: Home, argument: str, asked: Asked) -> None:
+    """Go on with a run where it stopped; with more rounds than before where they are asked for."""
+    with _store(home) as store:
+        run = questions.resolve(store, argument)
+        row = _row(store, run)
+        wanted = asked.rounds if asked.rounds is not None else _whole(row["rounds_asked"])
+        if wanted < _whole(row["rounds_asked"]):
+            raise Refusal(
+                f"run {run} was asked for {row['rounds_asked']} rounds already, not {wanted}",
+                remedy=f"`coclimb fork {run} --round {wanted}` goes another way from there",
+            )
+        if row["status"] == "done" and wanted <= _whole(row["rounds_done"]):
+            _summarise(store, run)
+            console().print(
+                f"run {run} is done: {row['rounds_done']} of {row['rounds_asked']} rounds; "
+                f"`coclimb resume {run} --rounds {wanted + 2}` would add two"
+            )
+            return
+        _climb(Place(store, home, run), asked, assemble)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Where a fork leaves its parent, and what it changes."""
+
+    argument: str
+    round: int
+    changes: list[str]
+
+
+def fork(home: Home, branch: Branch, asked: Asked) -> None:
+    """A new run from a committed round of another, under a changed configuration."""
+    with _store(home) as store:
+        parent = questions.resolve(store, branch.argument)
+        facts = questions.run_facts(store, parent)
+        before = RunConfig.model_validate_json(str(facts["config"]))
+        config = change_config(before, [*branch.changes, *_rounds(asked)])
+        if config.rounds <= branch.round:
+            raise Refusal(
+                f"a fork after round {branch.round} of {config.rounds} rounds has none to climb",
+                remedy=f"ask for more: --rounds {branch.round + 2}",
+            )
+        kept = sorted(point.round for point in points.checkpoints(store, parent))
+        if branch.round not in kept:
+            listed = ", ".join(map(str, kept)) or "none"
+            raise Refusal(
+                f"run {parent} has no checkpoint of round {branch.round}; kept are {listed}",
+                remedy="fork one of those; checkpoint.keep says how many stay",
+            )
+        new = _new(config, asked.name, (parent, branch.round))
+        run = ledger.create_run(store, new)
+        _climb(Place(store, home, run), asked, assemble)
+
+
+def _climb(place: Place, asked: Asked, assembled: Assemble) -> None:
+    with _screen() as progress, prefect(place.home, asked):
+        progress.stage(0, "load")
+        _own_and_climb(place, asked, progress, assembled)
+    _summarise(place.store, place.run)
+
+
+def _own_and_climb(
+    place: Place, asked: Asked, progress: Lines | Panel, assembled: Assemble
+) -> None:
+    """Own the run, bring it to where it stopped, and take every stage that is left."""
+    try:
+        with stoppable(), Owning(place.store, place.run) as lease:
+            if asked.rounds is not None:
+                ledger.ask_rounds(place.store, lease, asked.rounds)
+            live = come_alive(place, lease, progress, assembled)
+            with tidy(live):
+                begin(live)
+                restore(live, older=asked.older)
+                if asked.plain:
+                    run_stages(live)
+                    return
+                await_server(place.home.prefect)
+                from flows.evolve import run_flow  # noqa: PLC0415 - Prefect reads its environment
+
+                run_flow(live)
+    except Interrupted as error:
+        said = f"{error}; what was committed stays. `coclimb resume {place.run}` goes on"
+        raise Interrupted(said) from None
+
+
+@contextmanager
+def prefect(home: Home, asked: Asked) -> Iterator[None]:
+    """Prefect's server for the length of the block, unless the run is to go without."""
+    if asked.plain:
+        yield
+        return
+    with prefect_server(home.prefect):
+        yield
+
+
+@contextmanager
+def _store(home: Home) -> Iterator[Store]:
+    make_home(home)
+    store = Store.open(home.store)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def _screen() -> Iterator[Lines | Panel]:
+    """A panel on a terminal, plain lines anywhere else; no other bar draws over it."""
+    disable_progress_bar()
+    shown = console()
+    with Panel(shown) if shown.is_terminal else Lines(shown) as progress:
+        yield progress
+
+
+def _new(config: RunConfig, name: str | None, parent: tuple[str, int] | None) -> ledger.NewRun:
+    return ledger.NewRun(
+        config=config.model_dump_json(),
+        config_digest=config.digest(),
+        environment=snapshot(torch.get_num_threads()),
+        seed=config.seed,
+        rounds_asked=config.rounds,
+        name=name,
+        parent=parent,
+    )
+
+
+def _named(store: Store, name: str | None) -> str | None:
+    """The run of that name, if there is one."""
+    found = [row["id"] for row in questions.runs(store) if name and row["name"] == name]
+    return str(found[-1]) if found else None
+
+
+def _same_config(store: Store, run: str, config: RunConfig) -> None:
+    """Refuse to go on with a run under a configuration that is not its own."""
+    before = RunConfig.model_validate_json(str(questions.run_facts(store, run)["config"]))
+    changed = difference(before.model_dump(), config.model_dump())
+    if changed:
+        raise Refusal(
+            f"a run of that name ({run}) is there, with other settings",
+            [f"{key} differs" for key in changed],
+            "give another --name, or fork it: coclimb fork RUN --round N --set key=value",
+        )
+
+
+def _rounds(asked: Asked) -> list[str]:
+    return [] if asked.rounds is None else [f"rounds={asked.rounds}"]
+
+
+def _row(store: Store, run: str) -> questions.Answer:
+    return next(row for row in questions.runs(store) if row["id"] == run)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"expected a whole number, got {value!r}")
+    return value
+
+
+def _summarise(store: Store, run: str) -> None:
+    """The axes by round, and where to look next."""
+    shown = console()
+    shown.print(axes_table(read_rounds(store, run), title=f"run {run}: 95 % intervals by task"))
+    shown.print(further(run), soft_wrap=True)
+    sys.stdout.flush()

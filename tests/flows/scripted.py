@@ -1,0 +1,190 @@
+"""A whole run without a model that can speak: what is said comes from a script, what is learned
+is learned by a real learner with a tiny random model. One round takes a fraction of a second."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from agents.generators.evolve import Evolve
+from agents.prompts import Prompts
+from agents.solver import SamplingSolver
+from agents.verifiers.perplexity import Perplexity
+from flows.assemble import Parts
+from flows.home import Home, make_home
+from flows.live import Live, Place, come_alive
+from flows.owning import Owning
+from flows.progress import Plan, Progress, Quiet
+from flows.restore import restore, tidy
+from flows.stages import begin, run_stages
+from pipeline.batch import Splice
+from pipeline.config import RunConfig
+from pipeline.engine.scripted import ScriptedEngine, Tokens
+from pipeline.environments.table import Row, Table
+from pipeline.evaluation.verifier import pool_figure
+from pipeline.learner import PolicyLearner
+from pipeline.proxy import WeightProxy
+from pipeline.step import Crew
+from store import ledger
+from store.database import Store
+from tests.tiny import tiny_model, tiny_tokenizer
+
+CONTEXT = 512
+ROWS = [Row(n, f"How much is {n} and {n + 3}?", str(2 * n + 3)) for n in range(1, 25)]
+SMALL = RunConfig.model_validate(
+    {
+        "rounds": 2,
+        "steps": 2,
+        "generator": {"parents": 2, "group_size": 3},
+        "solver": {"tasks": 4, "group_size": 3},
+        "sync": {"rule": "steps", "every": 1},
+        "probe": {"solver_tasks": 1, "verifier_tasks": 1, "generator_parents": 2},
+    }
+)
+
+
+@dataclass
+class Speaker:
+    """An engine that says what the prompt and the seed ask for, and weighs by its version."""
+
+    prompts: Prompts
+    version: str
+    engine: ScriptedEngine = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = ScriptedEngine(self._complete, self._weigh, version=self.version)
+
+    def load(self, state: Mapping[str, Tensor], version: str) -> None:
+        """Take weights as an engine would; only their version is heard in what is said."""
+        self.engine.version = version
+
+    def _complete(self, prompt: Tokens, seed: int) -> Tokens:
+        rng = random.Random(f"{seed}/{self.engine.version}")
+        asked = self.prompts.decode(prompt)
+        if asked.startswith("Propose"):
+            a, b = rng.randrange(100, 999), rng.randrange(100, 999)
+            text = f"<task>How much is {a} and {b}?</task><answer>{a + b}</answer>"
+        else:
+            text = f"<think>count {rng.randrange(9)}</think><answer>{rng.randrange(4)}</answer>"
+        if rng.random() < 0.2:
+            text = text.replace("</", "<", 1)
+        return (*self.prompts.tokenizer.encode(text, add_special_tokens=False), 1)
+
+    def _weigh(self, before: Tokens, target: Tokens) -> tuple[float, ...]:
+        rng = random.Random(f"{before}/{self.engine.version}")
+        return tuple(-rng.uniform(0.05, 2.0) for _ in target)
+
+
+def scripted_parts(config: RunConfig) -> Parts:
+    """What `flows.assemble.assemble` builds, over the script."""
+    prompts = Prompts(tiny_tokenizer(), config.tags, "plain")
+    environment = Table(ROWS, config)
+    speaker, judge = Speaker(prompts, "solver@0"), Speaker(prompts, "proxy@0")
+    learner = PolicyLearner(
+        {"solver": tiny_model(vocab=264)},
+        config,
+        Splice(prompts.open_answer, lambda task: prompts.closed_reference(task.reference)),
+        {"solver": speaker.load},
+    )
+    proxy = WeightProxy(
+        judge, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
+    )
+    solver = SamplingSolver(speaker.engine, prompts, config.solver)
+    verifier = Perplexity(judge.engine, prompts, config.verifier, CONTEXT)
+    generator = Evolve(speaker.engine, prompts, config.generator)
+    exam = environment.exam()
+    parts = Parts(
+        config=config,
+        crew=Crew(config, generator, solver, verifier, learner, proxy, lambda: figure()),
+        learner=learner,
+        proxy=proxy,
+        generator=generator,
+        solver=solver,
+        verifier=verifier,
+        prompts=prompts,
+        exam=exam,
+        seeds=environment.seed_tasks(),
+        probe_questions=environment.probe_questions(),
+    )
+
+    def figure():
+        return pool_figure(parts.pool, verifier)
+
+    return parts
+
+
+@dataclass
+class Bench:
+    """A home with one scripted run in it."""
+
+    folder: Path
+    config: RunConfig = SMALL
+
+    def __post_init__(self) -> None:
+        self.home = Home(self.folder, str(self.folder / "coclimb.db"))
+        make_home(self.home)
+        self.store = Store.open(self.home.store)
+        self.run = self.new("run")
+
+    def new(self, name: str, **more: object) -> str:
+        """Another run's row."""
+        new = ledger.NewRun(
+            self.config.model_dump_json(), self.config.digest(), {}, 1, self.config.rounds,
+            id=name, **more,
+        )  # type: ignore[arg-type]  # fmt: skip
+        return ledger.create_run(self.store, new)
+
+    def go_on(
+        self,
+        run: str | None = None,
+        *,
+        work: Callable[[Live], None] = run_stages,
+        older: bool = False,
+        progress: Progress | None = None,
+    ) -> Live:
+        """Own the run in a process of its own, as far as the store can tell, and work on it."""
+        place = Place(self.store, self.home, run or self.run)
+        with Owning(self.store, place.run) as lease:
+            live = come_alive(place, lease, progress or Quiet(), scripted_parts)
+            with tidy(live):
+                begin(live)
+                restore(live, older=older)
+                work(live)
+        return live
+
+    def chain(self, run: str | None = None) -> list[str]:
+        """Digest of every committed stage, in order."""
+        rounds = range(self.config.rounds + 1)
+        names = ("propose", "climb", "sync", "checkpoint", "probe")
+        found = [
+            ledger.stage_done(self.store, run or self.run, number, name)
+            for number in rounds
+            for name in names
+        ]
+        return [digest for digest in found if digest]
+
+
+class Heard(Quiet):
+    """Progress that remembers the stages it was told of, and what was said."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[int, str]] = []
+        self.said: list[str] = []
+        self.plans: list[Plan] = []
+        self.again: list[int] = []
+
+    def begin(self, plan: Plan) -> None:
+        self.plans.append(plan)
+
+    def stage(self, round: int, name: str) -> None:
+        self.stages.append((round, name))
+
+    def replayed(self, step: int) -> None:
+        self.again.append(step)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)

@@ -1,0 +1,99 @@
+"""The Prefect flow: the same stages under Prefect's temporary server, and its ways out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.live import Live
+from flows.owning import Interrupted, stoppable
+from flows.server import ADDRESS, QUIET, await_server, prefect_server, settings
+from pipeline.faults import armed
+from store import questions
+from tests.flows.scripted import Bench
+
+pytestmark = pytest.mark.prefect
+
+
+@pytest.fixture(scope="session")
+def run_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Live], None]]:
+    """The flow, with one server for all tests."""
+    home = tmp_path_factory.mktemp("prefect")
+    with prefect_server(home):
+        await_server(home)
+        from flows.evolve import run_flow as running  # noqa: PLC0415 - after the environment is set
+
+        yield running
+
+
+@pytest.mark.timeout(240)
+def test_the_flow_ends_in_the_chain_of_the_bare_stages(
+    run_flow: Callable[[Live], None], tmp_path: Path
+) -> None:
+    bare, bench = Bench(tmp_path / "bare"), Bench(tmp_path / "flow")
+    bare.go_on()
+    bench.go_on(work=run_flow)
+    assert bench.chain() == bare.chain()
+    assert questions.runs(bench.store)[0]["status"] == "done"
+
+
+@pytest.mark.timeout(240)
+def test_sigterm_stops_the_flow_in_seconds_and_it_goes_on(
+    run_flow: Callable[[Live], None], tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path)
+
+    def terminate() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    started = time.monotonic()
+    with stoppable(), armed("upd.row", terminate), pytest.raises(Interrupted, match="SIGTERM"):
+        bench.go_on(work=run_flow)
+    assert time.monotonic() - started < 30
+    (run,) = questions.runs(bench.store)
+    assert (run["status"], run["reason"], run["owner"]) == ("stopped", "stopped by SIGTERM", None)
+    bench.go_on(work=run_flow)
+    assert questions.runs(bench.store)[0]["status"] == "done"
+
+
+def test_a_server_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    code = (
+        "import time\n"
+        "from pathlib import Path\n"
+        "from flows.server import prefect_server\n"
+        f"with prefect_server(Path({str(tmp_path)!r})):\n"
+        "    print('up', flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    alone = {name: value for name, value in os.environ.items() if name != ADDRESS}
+    starter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=alone)
+    assert starter.stdout is not None
+    assert starter.stdout.readline() == b"up\n"
+    (server,) = children(starter.pid)
+    starter.kill()
+    starter.wait()
+    until = time.monotonic() + 30
+    while Path(f"/proc/{server}").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{server}").exists()
+
+
+def children(parent: int) -> list[int]:
+    """Processes that another one started."""
+    listed = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(number) for number in listed.split()]
+
+
+def test_a_server_of_ones_own_keeps_its_settings() -> None:
+    given = {ADDRESS: "http://prefect.example/api", "PREFECT_LOGGING_LEVEL": "INFO"}
+    told = settings(Path("/home"), given)
+    assert "PREFECT_HOME" not in told
+    assert told == {name: value for name, value in QUIET.items() if name not in given}
+    assert settings(Path("/home"), {})["PREFECT_HOME"] == "/home"

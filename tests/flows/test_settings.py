@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.errors import Refusal
+from flows.settings import change_config, load_config, template
+from pipeline.config import RunConfig
+
+
+def refused(*changes: str) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        load_config(None, list(changes))
+    return caught.value
+
+
+def test_the_commented_file_loads_back_to_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "coclimb.toml"
+    file.write_text(template())
+    assert load_config(file, []) == RunConfig()
+
+
+def test_every_setting_is_explained_in_the_commented_file() -> None:
+    lines = template().splitlines()
+    keys = [n for n, line in enumerate(lines) if " = " in line and not line.startswith("#")]
+    assert len(keys) > 50
+    assert all(lines[n - 1].startswith("# ") for n in keys)
+
+
+def test_changes_win_over_the_file_and_keep_their_type(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("rounds = 2\n[solver]\ntasks = 3\n")
+    config = load_config(file, ["solver.tasks=5", "sync.gated=true", "model.base=/a folder"])
+    assert (config.rounds, config.solver.tasks, config.sync.gated) == (2, 5, True)
+    assert config.model.base == "/a folder"
+
+
+def test_every_problem_is_told_at_once_with_the_key_that_was_meant() -> None:
+    error = refused(
+        "reward.nam=rank", "solver.group_size=1", "learning_rate=1.0", "reward.name=nove",
+        "rounds='4'", "solver.tasks=true", "learner.learning_rate=nan",
+    )  # fmt: skip
+    assert len(error.problems) == 7
+    for told in (
+        "reward.nam: there is no such key; did you mean reward.name?",
+        "learning_rate: there is no such key; did you mean learner.learning_rate?",
+        "reward.name: expected 'nover', 'rank' or 'mean_probability', not 'nove'; "
+        "did you mean 'nover'?",
+        "solver.group_size: should be greater than or equal to 2, not 1",
+        "rounds: should be a valid integer, not '4'",
+        "solver.tasks: should be a valid integer, not True",
+        "learner.learning_rate: should be a finite number, not nan",
+    ):
+        assert told in error.problems
+
+
+def test_a_contradiction_comes_with_its_remedy() -> None:
+    (problem,) = refused("solver.frozen=true", "generator.kind=none").problems
+    assert "nothing would train; unfreeze one" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"rounds = = 2", "not TOML"),
+        (b"rounds = 1\nrounds = 2\n", "not TOML"),
+        (b"# \xff", "not TOML"),
+        (b"#" * (2**20 + 1), "bytes"),
+        (b"a = " + b"[" * 5000, "not TOML"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, text: bytes, told: str) -> None:
+    file = tmp_path / "run.toml"
+    file.write_bytes(text)
+    with pytest.raises(Refusal, match=told) as caught:
+        load_config(file, [])
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["solver", "=3", "solver.=3", ".a=3"])
+def test_a_change_that_is_no_key_and_value_is_refused(change: str) -> None:
+    assert "expected key=value" in str(refused(change))
+
+
+def test_a_fork_may_change_how_it_climbs_but_not_what_its_checkpoint_holds() -> None:
+    changed = change_config(RunConfig(), ["learner.learning_rate=5e-5", "sync.rule=never"])
+    assert changed.learner.learning_rate == 5e-5
+    with pytest.raises(Refusal, match="cannot change these") as caught:
+        change_config(RunConfig(), ["model.lora_rank=4", "model.base=other", "data.seed_depth=1"])
+    assert len(caught.value.problems) == 3
