@@ -25,7 +25,15 @@ from store.errors import Unknown
 from store.lineage import Node, lineage
 from store.questions import Answer, Filter
 
+TASKS = ("id", "origin", "confidence", "beats", "right", "reference", "question")
+DROPPED = ("id", "drop", "similarity", "text")
+ROLLOUTS = ("id", "form", "reward", "advantage", "right", "text")
 FORMATS = (".png", ".svg", ".pdf")
+
+# what fits on a terminal; --json has every column
+TASK_COLUMNS = ("id", "confidence", "right", "reference", "question")
+DROP_COLUMNS = ("id", "drop", "similarity", "text")
+ROLLOUT_COLUMNS = ("id", "form", "reward", "advantage", "right", "text")
 
 
 @contextmanager
@@ -52,7 +60,7 @@ def list_runs(home: Home, *, json: bool) -> None:
         return
     for row in rows:
         row["rounds"] = f"{row['rounds_done']}/{row['rounds_asked']}"
-    _table(rows, ("id", "name", "status", "rounds", "seed", "parent", "created", "reason"))
+    _table(rows, ("id", "name", "status", "rounds", "seed", "parent", "reason"))
 
 
 def list_rounds(home: Home, run: str, *, json: bool) -> None:
@@ -69,7 +77,7 @@ def list_tasks(home: Home, run: str, only: Filter, *, json: bool) -> None:
     """Tasks and proposals, newest first."""
     with reading(home) as store:
         rows = questions.tasks(store, questions.resolve(store, run), only)
-    _show(rows, json=json)
+    _show(rows, DROP_COLUMNS if only.drop else TASK_COLUMNS, json=json)
 
 
 def list_rollouts(home: Home, wanted: tuple[str, str], only: Filter, *, json: bool) -> None:
@@ -87,7 +95,7 @@ def list_rollouts(home: Home, wanted: tuple[str, str], only: Filter, *, json: bo
         rows = questions.rollouts(store, name, only)
         if not rows and only.task == subject:
             lineage(store, name, subject)  # raises Unknown where there is no such thing
-    _show(rows, json=json)
+    _show(rows, ROLLOUT_COLUMNS, json=json)
 
 
 def show_lineage(home: Home, name: str, run: str, *, json: bool) -> None:
@@ -163,11 +171,11 @@ def verify(home: Home, run: str | None, *, json: bool) -> None:
         sys.exit(FAILED)
 
 
-def _show(rows: Sequence[Answer], *, json: bool) -> None:
+def _show(rows: Sequence[Answer], columns: Sequence[str], *, json: bool) -> None:
     if json:
         print(as_json(rows))
     else:
-        _table(rows, ())
+        _table(rows, columns)
 
 
 def _table(rows: Sequence[Answer], columns: Sequence[str]) -> None:

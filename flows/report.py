@@ -14,7 +14,9 @@ from rich.text import Text
 from flows.errors import printable
 from flows.figures import AXES, Figure, RoundFigures, title_of
 
-WIDEST = 60  # characters of a cell of a listing
+WIDEST = 120  # characters of a cell of a listing
+SHORT = 13  # characters that a column keeps, however narrow the screen
+LONG = ("question", "reference", "text", "reason", "name")
 COLOURS = {"solver": "cyan", "verifier": "magenta", "generator": "yellow"}
 
 
@@ -70,12 +72,22 @@ def further(run: str) -> str:
 
 
 def listing(rows: Sequence[Mapping[str, JsonValue]], columns: Sequence[str] = ()) -> Table:
-    """Rows as a table; the columns named, or all of the first row."""
+    """Rows as a table; the columns named, or all of the first row.
+
+    Short columns keep their width; long text gives way, so that no column vanishes.
+    """
     names = list(columns) or list(rows[0] if rows else ())
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
         numeric = any(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        widest = max(len(name), *(len(shown(row.get(name))) for row in rows), 1)
+        table.add_column(
+            name,
+            justify="right" if numeric else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=min(widest, SHORT),
+        )
     for row in rows:
         table.add_row(*(Text(shown(row.get(name))) for name in names))
     return table

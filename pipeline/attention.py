@@ -80,8 +80,8 @@ def _attend(
         places = packing.prompt_positions
         out = _core(own_q, own_k, own_v, _windowed(packing.prompt_mask, places, places, window))
         parts.append(_unpad(out, packing.prompt_cells))
-        k = torch.cat([own_k[packing.family], k], dim=2)
-        v = torch.cat([own_v[packing.family], v], dim=2)
+        k = torch.cat([own_k.index_select(0, packing.family), k], dim=2)
+        v = torch.cat([own_v.index_select(0, packing.family), v], dim=2)
         seen = torch.cat([places[packing.family], seen], dim=1)
     out = _core(q, k, v, _windowed(packing.row_mask, packing.row_positions, seen, window))
     parts.append(_unpad(out, packing.row_cells))

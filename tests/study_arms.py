@@ -106,9 +106,8 @@ def main() -> None:
     }
     probes = {key: figures(options.home, run) for key, run in runs.items()}
     for axis, name, where in AXES:
-        print(
-            f"\n{axis}: {name}, {where} (start -> end; mean over seeds {options.seeds}, 95 % interval)"
-        )
+        over = f"mean over seeds {options.seeds}, 95 % interval"
+        print(f"\n{axis}: {name}, {where} (start -> end; {over})")
         for arm in options.arms:
             table = [probes[arm, seed] for seed in options.seeds]
             last = [max(r for a, r in t if a == axis) for t in table]
