@@ -197,8 +197,8 @@ class LearnerConfig(Section):
         1.0, description="Gradient norm above which the step is scaled down."
     )
     token_budget: Positive = Field(
-        8192,
-        description="Padded tokens per micro-batch; changes memory and speed, not the gradient.",
+        4096,
+        description="Tokens per micro-batch; changes memory and speed, not the gradient.",
     )
 
 

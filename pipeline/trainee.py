@@ -1,8 +1,7 @@
 """One line of weights in training: gradients in, one AdamW step out, all or nothing.
 
 The optimizer holds float32 weights. In bfloat16 a copy of the model computes: its gradients are
-added up in float32 and its weights follow each step. The copy beat autocast, which casts every
-weight anew in every micro-batch.
+added up in float32 and its weights follow each step, cast once a step and not once a micro-batch.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -351,5 +352,5 @@ def test_every_fault_point_stands_in_the_source_and_every_call_names_one() -> No
         for room in ("pipeline", "agents", "store", "flows")
         for file in (house / room).rglob("*.py")
     ]
-    called = {text.split('"', 1)[0] for source in sources for text in source.split('fault("')[1:]}
+    called = {name for source in sources for name in re.findall(r'\bfault\("([^"]+)"', source)}
     assert called == POINTS
