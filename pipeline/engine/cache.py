@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 
-class SlabLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # transformers annotates little
+class SlabLayer(CacheLayerMixin):
     """One layer's keys and values: `used` of `capacity` columns are filled."""
 
     is_sliding = False

@@ -61,7 +61,7 @@ class Reader:
             window = None
         return cls(
             model=model,
-            head=model.get_output_embeddings(),  # type: ignore[no-untyped-call]
+            head=model.get_output_embeddings(),
             limit=int(getattr(config, "max_position_embeddings", None) or 2**31 - 1),
             window=window,
             mixed=len(kinds) > 1,

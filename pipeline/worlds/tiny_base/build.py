@@ -34,7 +34,7 @@ class Plan:
     """How the base is trained."""
 
     seed: int = 7
-    steps: int = 1800
+    steps: int = 1100
     rows: int = 96
     matrix_rate: float = 0.02  # Muon
     other_rate: float = 4e-3  # AdamW
@@ -180,7 +180,8 @@ def main() -> None:
     plan = Plan(steps=options.steps)
     model, tokenizer, loss = train(plan)
     options.out.mkdir(parents=True, exist_ok=True)
-    model.to(torch.bfloat16).save_pretrained(options.out)
+    torch.nn.Module.to(model, torch.bfloat16)  # transformers wraps its own without annotations
+    model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
     prompts = {"attempt": sloppy.ATTEMPT_PROMPT, "proposal": sloppy.PROPOSAL_PROMPT}
     made = {
