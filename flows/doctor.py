@@ -58,7 +58,9 @@ def examine(home: Home, base: Path) -> list[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    for name in PACKAGES:
+    told = installed("coclimb") or f"run from {Path(__file__).resolve().parent.parent}"
+    yield Finding("coclimb", True, told)
+    for name in PACKAGES[1:]:
         found = installed(name)
         need = "" if found else f"pip install {name}, or install coclimb anew"
         yield Finding(name, found is not None, found or "not installed", need)

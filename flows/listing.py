@@ -25,9 +25,7 @@ from store.errors import Unknown
 from store.lineage import Node, lineage
 from store.questions import Answer, Filter
 
-TASKS = ("id", "origin", "confidence", "beats", "right", "reference", "question")
-DROPPED = ("id", "drop", "similarity", "text")
-ROLLOUTS = ("id", "form", "reward", "advantage", "right", "text")
+WIDE = 1000  # characters that a table may take; a narrower terminal wraps its lines
 FORMATS = (".png", ".svg", ".pdf")
 
 # what fits on a terminal; --json has every column
@@ -180,6 +178,6 @@ def _show(rows: Sequence[Answer], columns: Sequence[str], *, json: bool) -> None
 
 def _table(rows: Sequence[Answer], columns: Sequence[str]) -> None:
     if rows:
-        console().print(listing(rows, columns))
+        console(width=WIDE).print(listing(rows, columns, console().width))
     else:
         console().print("nothing to list")

@@ -15,8 +15,7 @@ from flows.errors import printable
 from flows.figures import AXES, Figure, RoundFigures, title_of
 
 WIDEST = 120  # characters of a cell of a listing
-SHORT = 13  # characters that a column keeps, however narrow the screen
-LONG = ("question", "reference", "text", "reason", "name")
+SHORT = 21  # characters up to which a column keeps its width, however narrow the screen
 COLOURS = {"solver": "cyan", "verifier": "magenta", "generator": "yellow"}
 
 
@@ -71,22 +70,25 @@ def further(run: str) -> str:
     )
 
 
-def listing(rows: Sequence[Mapping[str, JsonValue]], columns: Sequence[str] = ()) -> Table:
-    """Rows as a table; the columns named, or all of the first row.
+def listing(rows: Sequence[Mapping[str, JsonValue]], columns: Sequence[str], width: int) -> Table:
+    """Rows as a table of at most `width` characters; the columns named, or all of the first row.
 
-    Short columns keep their width; long text gives way, so that no column vanishes.
+    Short columns keep their width and long texts share the rest, so that no column vanishes.
     """
     names = list(columns) or list(rows[0] if rows else ())
+    widest = {n: max([len(n), *(len(shown(row.get(n))) for row in rows)]) for n in names}
+    long = [name for name in names if widest[name] > SHORT]
+    left = width - 3 * len(names) - sum(widest[name] for name in names if name not in long)
+    share = max(left // max(len(long), 1), SHORT)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
         numeric = any(isinstance(row.get(name), int | float) for row in rows)
-        widest = max(len(name), *(len(shown(row.get(name))) for row in rows), 1)
         table.add_column(
             name,
             justify="right" if numeric else "left",
             no_wrap=True,
             overflow="ellipsis",
-            min_width=min(widest, SHORT),
+            width=min(widest[name], share) if name in long else widest[name],
         )
     for row in rows:
         table.add_row(*(Text(shown(row.get(name))) for name in names))
@@ -111,6 +113,9 @@ def as_json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console that takes no markup, emoji or highlighting from what it prints."""
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=False)
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A console that takes no markup, emoji or highlighting from what it prints.
+
+    width  characters of a line; the terminal's where None
+    """
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)

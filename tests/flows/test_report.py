@@ -92,8 +92,17 @@ def test_the_time_left_counts_steps_and_what_is_beside_them() -> None:
     assert (clock(9.9), clock(75), clock(3661)) == ("0:09", "1:15", "1:01:01")
 
 
+def test_no_column_of_a_listing_vanishes_on_a_narrow_screen() -> None:
+    rows = [{"id": "r02-s0005-n01-g3", "reward": 0.5, "a": "x" * 200, "b": "y" * 200}]
+    lines = drawn(listing(rows, (), 80), width=1000).splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    for part in ("r02-s0005-n01-g3", "0.500", "x" * 10, "y" * 10):
+        assert any(part in line for line in lines)
+
+
 def test_what_a_model_wrote_neither_steers_the_terminal_nor_marks_up() -> None:
-    text = drawn(listing([{"text": "[red]x[/red] \x1b[31m\u202e\n" + "y" * 100, "n": None}]))
+    rows = [{"text": "[red]x[/red] \x1b[31m\u202e\n" + "y" * 100, "n": None}]
+    text = drawn(listing(rows, (), 80))
     assert "\x1b" not in text
     assert "[red]x[/red]" in text
     assert printable("\x07\u202e") == "\\x07\\x202e"

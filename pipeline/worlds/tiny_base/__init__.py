@@ -1,0 +1,1 @@
+"""The tiny base: its weights and tokenizer, and the script that makes them."""
