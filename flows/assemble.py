@@ -153,9 +153,9 @@ class _Bases:
 
 
 def _style(place: str, tokenizer: PreTrainedTokenizerBase) -> Style:
-    """ "plain" where the base's card says so, "chat" with a chat template, else "instructed"."""
-    card = Path(place) / "coclimb.json"
-    if card.is_file() and json.loads(card.read_text()).get("style") == "plain":
+    """Plain where the base's own file says so, chat with a chat template, else instructed."""
+    made = Path(place) / "coclimb.json"
+    if made.is_file() and json.loads(made.read_text()).get("style") == "plain":
         return "plain"
     return "chat" if tokenizer.chat_template else "instructed"
 
