@@ -25,7 +25,7 @@ from pipeline.environments.table import Table
 from pipeline.evaluation.exam import Exam, PoolGroup
 from pipeline.evaluation.verifier import named_part, pool_figure
 from pipeline.learner import PolicyLearner
-from pipeline.policy import end_ids, load_policy, pick_device, wrap_lora
+from pipeline.policy import end_ids, load_policy, pick_device, replica, wrap_lora
 from pipeline.ports import Generator, Solver, Verifier
 from pipeline.proxy import WeightProxy
 from pipeline.step import Crew
@@ -142,11 +142,11 @@ class _Bases:
         return model
 
     def engine(self, dtype: str, version: str) -> LocalEngine:
-        model, tokenizer = load_policy(self.place, dtype=DTYPES[dtype], device=self.device)
-        pad = tokenizer.pad_token_id
+        model = replica(self._first, DTYPES[dtype])
+        pad = self.tokenizer.pad_token_id
         return LocalEngine(
             model,
-            eos_ids=end_ids(model, tokenizer),
+            eos_ids=end_ids(model, self.tokenizer),
             pad_id=pad if isinstance(pad, int) else 0,
             version=version,
         )

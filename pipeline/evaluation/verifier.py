@@ -27,12 +27,11 @@ def make_pool(exam: Exam, solver: Solver) -> list[PoolGroup]:
     """
     items, seed = exam.pool_items, exam.config.seed
     seeds = [[seed_of(seed, "pool", item.id, g) for g in range(POOL_SAMPLES)] for item in items]
-    tasks = [replace(item.bare(), reference=item.reference) for item in items]
-    groups = solver.attempt(
-        [replace(t, reference="") for t in tasks], seeds, [f"pool-{i.id}" for i in items]
-    )
+    names = [f"pool-{item.id}" for item in items]
+    groups = solver.attempt([item.bare() for item in items], seeds, names)
     pool = []
-    for item, task, group in zip(items, tasks, groups, strict=True):
+    for item, group in zip(items, groups, strict=True):
+        task = replace(group.task, reference=item.reference)
         told = {
             i: exam.truth.reasoned_right(item, group.transcripts[i].first) for i in _distinct(group)
         }
