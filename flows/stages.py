@@ -27,7 +27,7 @@ from pipeline.evaluation.solver import solver_probe
 from pipeline.evaluation.verifier import make_pool, verifier_probe
 from pipeline.ports import Saved
 from pipeline.round import Known
-from pipeline.types import ProbeRecord, Remembered, SyncRecord
+from pipeline.types import ProbeRecord, Remembered, StepRecord, SyncRecord
 from store import ledger, points, questions
 from store.loads import syncs_of
 from store.memory import memory, seen_questions
@@ -99,11 +99,23 @@ def _climb(live: Live, round: int) -> None:
     proposed = ledger.load_proposed(live.store, live.run, round)
     if proposed is None:
         raise RuntimeError(f"run {live.run}: round {round} has no proposals, though it was closed")
-    done = len(ledger.load_steps(live.store, live.run, round))
+    done = ledger.steps_done(live.store, live.run, round)
     for record in motion.climb(live.parts.crew, proposed, live.parts.seeds, done=done):
         ledger.record_step(live.store, live.lease, record)
         live.progress.step(record)
+        _warn(live, record)
         live.parts.verifier.forget()
+
+
+def _warn(live: Live, record: StepRecord) -> None:
+    """Say it where a step left out what it should have learned from."""
+    skipped = sum(update.unspliced for update in record.updates.values())
+    if skipped:
+        tag = live.config.tags.answer
+        live.progress.say(
+            f"step {record.step}: the answer term skipped {skipped} attempts, because their tokens "
+            f"hold no <{tag}> of their own; give the base a tokenizer that keeps the tags whole"
+        )
 
 
 def _sync(live: Live, round: int) -> None:

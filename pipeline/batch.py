@@ -80,12 +80,14 @@ class Plan:
                       advantage is 0 and which are therefore not in `rows` (the token mean of DAPO,
                       arXiv 2503.14476, and of TRL)
     reference_tokens  tokens of all answer branches
+    unspliced         rollouts with an answer weight that hold no opening tag to branch behind
     """
 
     rows: tuple[Row, ...]
     written: int
     reference_tokens: int
     dead_groups: int
+    unspliced: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
     A rollout that could not be judged trains nothing and counts in no denominator.
     """
     rows: list[Row] = []
-    written = 0
+    written = unspliced = 0
     for item in (c for c in credited if not c.dead):
         group = item.judged.group
         kept = zip(item.judged.kept, item.advantages, item.answer_weights, strict=True)
@@ -181,9 +183,9 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
         for index, advantage, weight in kept:
             rollout = group.rollouts[index]
             written += sum(rollout.written)
-            behind = (
-                _behind(rollout, splice.open_answer) if splice and reference and weight else None
-            )
+            branches = splice is not None and bool(reference) and weight > 0
+            behind = _behind(rollout, splice.open_answer) if splice and branches else None
+            unspliced += branches and behind is None
             row = _row(rollout, reference, behind, bool(advantage) or kl)
             if row is not None:
                 stale = rollout.version != version
@@ -193,6 +195,7 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
         written=written,
         reference_tokens=sum(len(row.answer) for row in rows),
         dead_groups=sum(c.dead for c in credited),
+        unspliced=unspliced,
     )
 
 

@@ -43,6 +43,7 @@ class _Sums:
     slots: int = 0
     rows: int = 0
     dead: int = 0
+    unspliced: int = 0
 
     @classmethod
     def on(cls, device: torch.device) -> _Sums:
@@ -137,6 +138,7 @@ class PolicyLearner:
         shared = len(self._roles[trainee.line]) > 1
         weight = self.config.generator.weight if role == "generator" and shared else 1.0
         sums.dead += share.dead_groups
+        sums.unspliced += share.unspliced
         for packed in micro_batches(share.rows, self.config.learner.token_budget):
             batch = packed.on(trainee.model.device, trainee.dtype)
             terms = weight * self._terms(trainee, batch, role, sums) / _denominators(share, batch)
@@ -184,6 +186,7 @@ class PolicyLearner:
             tokens=sums.slots,
             rows=sums.rows,
             dead_groups=sums.dead,
+            unspliced=sums.unspliced,
         )
 
     def save(self, folder: Path) -> None:

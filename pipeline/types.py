@@ -229,6 +229,7 @@ class UpdateStats:
     tokens: int  # written tokens that carried loss
     rows: int
     dead_groups: int
+    unspliced: int  # rollouts that the answer term skipped: no opening tag among their tokens
 
 
 @dataclass(frozen=True, slots=True)

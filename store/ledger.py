@@ -291,6 +291,14 @@ def _write_syncs(session: Session, made: Made, syncs: Sequence[SyncRecord]) -> i
     return fresh
 
 
+def steps_done(store: Store, run: str, round: int) -> int:
+    """How many steps of the round are committed, without reading them."""
+    with store.reading() as session:
+        owner = owner_of(session, run, round)
+        rows = select(func.count()).where(StepRow.run_id == owner, StepRow.round == round)
+        return session.scalar(rows) or 0
+
+
 def load_steps(store: Store, run: str, round: int) -> list[StepRecord]:
     """The round's committed steps, each equal to what was recorded, floats bit for bit."""
     with store.reading() as session:

@@ -161,6 +161,7 @@ class UpdateRow(Base):
     tokens: Mapped[int]
     rows: Mapped[int]
     dead_groups: Mapped[int]
+    unspliced: Mapped[int]
 
 
 class VersionRow(Base):

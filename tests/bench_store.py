@@ -78,7 +78,7 @@ def made_step(step: int, tasks: list[Task]) -> StepRecord:
         rewards = tuple(rng.random() for _ in range(GROUP))
         judged = Judged(group, evidence, tuple(range(GROUP)), rewards, {"form": rewards})
         credited.append(Credited(judged, rewards, rewards))
-    stats = UpdateStats(0.1, 0.1, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1, 1, 0)
+    stats = UpdateStats(0.1, 0.1, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1, 1, 0, 0)
     versions = (Version(f"solver@{step}", "solver", step, (f"solver@{step - 1}",)),)
     return StepRecord(1, step, tuple(credited), (), {"solver": stats}, versions)
 

@@ -82,9 +82,10 @@ def test_a_rollout_with_a_weight_alone_is_read_up_to_the_splice():
     assert (row.tokens, row.at, row.fork) == ((12, 20, OPEN), (), 3)
 
 
-def test_a_completion_without_the_tag_has_no_branch():
-    share = plan([credited([rollout(PROMPT, (20, 1))], [1.0], [0.5])], SPLICE, "solver@0", kl=False)
-    assert (share.rows[0].answer, share.reference_tokens) == ((), 0)
+def test_a_completion_without_the_tag_has_no_branch_and_is_counted():
+    group = credited([rollout(PROMPT, (20, 1))] * 2, [1.0, -1.0], [0.5, 0.0])
+    share = plan([group], SPLICE, "solver@0", kl=False)
+    assert (share.rows[0].answer, share.reference_tokens, share.unspliced) == ((), 0, 1)
 
 
 def test_rollouts_of_other_weights_are_stale():

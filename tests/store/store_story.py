@@ -148,7 +148,7 @@ def generator_credit(one: Group, task: str) -> Credited:
 
 def update(number: int) -> UpdateStats:
     share = 1.0 / (number + 2)
-    return UpdateStats(share, 0.1, 0.2, 0.0, 0.9, 0.01, 2.0, 1e-7, 40, 8, 0)
+    return UpdateStats(share, 0.1, 0.2, 0.0, 0.9, 0.01, 2.0, 1e-7, 40, 8, 0, 0)
 
 
 def sync(round: int, number: int) -> SyncRecord:

@@ -39,6 +39,7 @@ from store.ledger import (
     record_sync,
     seed_tasks,
     stage_done,
+    steps_done,
 )
 from store.memory import memory, seen_questions
 from store.points import (
@@ -74,9 +75,10 @@ def test_steps_and_proposals_come_back_equal_in_every_bit(store: Store) -> None:
     for round in (1, 2):
         assert load_proposed(store, run, round) == proposed(round)
         assert load_steps(store, run, round) == [step(round, index) for index in range(STEPS)]
+        assert steps_done(store, run, round) == STEPS
     assert seed_tasks(store, run) == list(SEEDS)
     assert load_proposed(store, run, 3) is None
-    assert load_steps(store, run, 3) == []
+    assert (load_steps(store, run, 3), steps_done(store, run, 3)) == ([], 0)
 
 
 def test_two_runs_of_the_same_content_have_the_same_chain_and_nothing_is_violated(
@@ -311,6 +313,7 @@ def test_a_fork_inherits_rounds_and_writes_its_own_after_them(store: Store) -> N
     child = new_run(store, "child", rounds=2, parent=(parent, 1))
     lease = acquire_lease(store, child, "teller", 600)
     assert load_steps(store, child, 1) == load_steps(store, parent, 1)
+    assert steps_done(store, child, 1) == STEPS
     assert load_proposed(store, child, 2) is None
     assert seed_tasks(store, child) == list(SEEDS)
     assert len(memory(store, child, 2)) == STEPS

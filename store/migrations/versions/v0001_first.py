@@ -189,7 +189,7 @@ def create_rollouts() -> None:
         "learner_update",
         "run_id:str step:int line:str loss:float policy_loss:float answer_loss:float kl:float "
         "grad_norm:float clipped:float entropy:float mismatch:float tokens:int rows:int "
-        "dead_groups:int",
+        "dead_groups:int unspliced:int",
         sa.PrimaryKeyConstraint("run_id", "step", "line", name="pk_learner_update"),
         check("ck_learner_update_line", "line IN ('solver', 'generator', 'proxy')"),
         key("fk_learner_update_run_id_step", ["run_id", "step"], ["step.run_id", "step.step"]),
