@@ -31,7 +31,7 @@ class ModelConfig(Section):
         "shared", description="Whether generator and solver train one set of weights or one each."
     )
     train_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32",
+        "bfloat16",
         description="Number format of the forward and backward pass; weights stay float32.",
     )
     engine_dtype: Literal["float32", "bfloat16"] = Field(
@@ -107,8 +107,9 @@ class GeneratorConfig(Section):
         "its own statement.",
     )
     frontier: Literal["beats", "agreement"] = Field(
-        "beats",
-        description="Share that stands for success in the frontier pay where no rule can tell.",
+        "agreement",
+        description="Share of attempts that stands for success in the frontier pay: those that "
+        "beat the no-reasoning baseline, or those that agree with the consensus.",
     )
     copy_threshold: Share = Field(
         0.95, description="Similarity to an earlier task from which a proposal is a copy."
@@ -123,7 +124,7 @@ class SolverConfig(Section):
     frozen: bool = Field(False, description="Attempt without training on the attempts.")
     tasks: Positive = Field(32, description="Tasks attempted per step (N).")
     proposed_share: Share = Field(
-        0.5, description="Largest share of a step's tasks that are proposals; the rest are seeds."
+        0.3, description="Largest share of a step's tasks that are proposals; the rest are seeds."
     )
     group_size: Annotated[int, Field(ge=2)] = Field(
         8, description="Attempts per task (G); a group of one has nothing to compare."
@@ -144,7 +145,7 @@ class VerifierConfig(Section):
         "of reasoning tokens.",
     )
     consensus_floor: Share = Field(
-        0.5, description="Consensus confidence below which a proposal does not train the solver."
+        0.9, description="Consensus confidence below which a proposal does not train the solver."
     )
     candidates: Positive = Field(
         4, description="Most distinct answers of a group that consensus weighs."
@@ -180,14 +181,14 @@ class ObjectiveConfig(Section):
         "reference.",
     )
     answer_term: NonNegative = Field(
-        1.0,
+        4.0,
         description="Weight of the reference's log-likelihood after the sampled reasoning; "
         "0 is plain NOVER.",
     )
 
 
 class LearnerConfig(Section):
-    learning_rate: Annotated[float, Field(gt=0)] = Field(3e-4, description="AdamW step size.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(8e-4, description="AdamW step size.")
     warmup: Annotated[int, Field(ge=0)] = Field(
         3, description="Steps over which the step size rises to its value."
     )
@@ -248,7 +249,7 @@ class RunConfig(Section):
 
     seed: int = Field(1, ge=0, description="Seed of everything sampled in the run.")
     rounds: Positive = Field(4, description="Rounds to run; each ends in a checkpoint and a probe.")
-    steps: Positive = Field(18, description="Optimiser steps per round.")
+    steps: Positive = Field(20, description="Optimiser steps per round.")
     model: ModelConfig = ModelConfig()
     tags: TagsConfig = TagsConfig()
     data: DataConfig = DataConfig()

@@ -2,8 +2,10 @@
 
 In `gates` and `rooms` the reference follows from right reasoning only by a name that stands
 nowhere in the question: which bird guards a gate, who lives in a room. The tiny base was taught
-a quarter of those names, so it can reason there before it can verify (design: a weak verifier
+a sixth of those names, so it can reason there before it can verify (design: a weak verifier
 lacks knowledge, not precision).
+
+Every move is allowed in every state: one that would leave the range stops at its edge.
 """
 
 from __future__ import annotations
@@ -16,21 +18,21 @@ PEOPLE = ("Ana", "Bo", "Cy", "Dee", "Eli", "Fay", "Gus", "Hal", "Ivy", "Jo", "Ki
 NOUNS = ("coins", "books", "shells", "plums")
 LETTERS = "abcdef"
 THINGS = ("ball", "key", "cup", "map")
-TOP = 19  # the largest number of `sums`, and the last gate
+TOP = 19  # the largest number of `sums`
 STRIDE = 5  # the largest number a move adds or takes
 # fmt: off
 BIRDS = (
     "heron", "owl", "finch", "robin", "crane", "stork", "swift", "wren", "raven", "gull",
-    "tern", "dove", "lark", "egret", "ibis", "kite", "rook", "snipe", "quail", "thrush",
+    "tern", "dove",
 )
 TENANTS = (
     "Mora", "Tavi", "Selm", "Orin", "Quila", "Bram", "Nessa", "Dorn", "Ylva", "Pim", "Cass",
-    "Rook", "Juno", "Hesk", "Fenn", "Alba", "Groa", "Vito", "Osha", "Kell",
+    "Juno",
 )
 # fmt: on
-ROWS, COLUMNS = "ABCD", "12345"
-# every fourth name is known to the tiny base; the others it never saw beside their gate or room
-TAUGHT_EVERY = 4
+ROWS, COLUMNS = "ABC", "1234"
+# every sixth name is known to the tiny base; the others it never saw beside their gate or room
+TAUGHT_EVERY = 6
 
 
 def taught(family: str, state: State) -> bool:
@@ -50,11 +52,10 @@ def _count(rng: random.Random) -> Slots:
     return {"k": str(rng.randint(1, STRIDE))}
 
 
-def _add(state: State, slots: Slots, sign: int) -> State | None:
+def _add(state: State, slots: Slots, sign: int, top: int) -> State | None:
     if not slots["k"].isdigit() or not 1 <= int(slots["k"]) <= STRIDE:
         return None
-    after = int(str(state)) + sign * int(slots["k"])
-    return after if 0 <= after <= TOP else None
+    return min(max(int(str(state)) + sign * int(slots["k"]), 0), top)
 
 
 def _sums() -> Chain:
@@ -67,7 +68,7 @@ def _sums() -> Chain:
         return Move(
             wordings,
             _count,
-            lambda s, slots: _add(s, slots, sign),
+            lambda s, slots: _add(s, slots, sign, TOP),
             lambda s, slots, after: f"{s} {mark} {slots['k']} is {after} .",
         )
 
@@ -95,22 +96,24 @@ def _letters() -> Chain:
         row = slots["row"].split(" ")
         return tuple(row) if len(row) == 3 and all(x in LETTERS and x for x in row) else None
 
-    def move(order: tuple[int, ...], *wordings: str) -> Move:
+    def move(word: str, order: tuple[int, ...], *wordings: str) -> Move:
         return Move(
             wordings,
             lambda rng: {},
             lambda s, slots: tuple(s[i] for i in order) if isinstance(s, tuple) else None,
-            lambda s, slots, after: " ".join(after) + " ." if isinstance(after, tuple) else "",
+            lambda s, slots, after: (
+                " ".join([word, *after, "."]) if isinstance(after, tuple) else ""
+            ),
         )
 
     return Chain(
         name="letters",
         openings=("Write down {row}.", "Take the letters {row}."),
         moves=(
-            move((2, 1, 0), "Reverse them.", "Turn the row around."),
-            move((1, 2, 0), "Move the first one to the end.", "Put the first one last."),
-            move((2, 0, 1), "Move the last one to the front.", "Put the last one first."),
-            move((1, 0, 2), "Swap the first two.", "Exchange the first two."),
+            move("turn", (2, 1, 0), "Reverse them.", "Turn the row around."),
+            move("left", (1, 2, 0), "Move the first one to the end.", "Put the first one last."),
+            move("right", (2, 0, 1), "Move the last one to the front.", "Put the last one first."),
+            move("swap", (1, 0, 2), "Swap the first two.", "Exchange the first two."),
         ),
         queries=("What does the row say?", "Which row is left?"),
         draw=lambda rng: {"row": " ".join(rng.sample(LETTERS, 3))},
@@ -129,7 +132,7 @@ def _trades() -> Chain:
 
     def trade(state: State, slots: Slots) -> State | None:
         a, b = slots["a"], slots["b"]
-        if a == b or a not in holders or b not in holders:
+        if a not in holders or b not in holders:
             return None
         return b if state == a else a if state == b else state
 
@@ -160,7 +163,7 @@ def _gates() -> Chain:
         return Move(
             wordings,
             _count,
-            lambda s, slots: _add(s, slots, sign),
+            lambda s, slots: _add(s, slots, sign, len(BIRDS) - 1),
             lambda s, slots, after: f"{s} {mark} {slots['k']} is {after} .",
         )
 
@@ -182,12 +185,10 @@ def _gates() -> Chain:
 
 
 def _rooms() -> Chain:
-    def shift(state: State, rows: int, columns: int) -> State | None:
+    def shift(state: State, rows: int, columns: int) -> State:
         row, column = ROWS.index(str(state)[0]) + rows, COLUMNS.index(str(state)[1]) + columns
         return (
-            ROWS[row] + COLUMNS[column]
-            if 0 <= row < len(ROWS) and 0 <= column < len(COLUMNS)
-            else None
+            ROWS[min(max(row, 0), len(ROWS) - 1)] + COLUMNS[min(max(column, 0), len(COLUMNS) - 1)]
         )
 
     def move(rows: int, columns: int, *wordings: str) -> Move:

@@ -2,8 +2,8 @@
 
 An attempt is careful (every move, in order), skipping (some moves left out), a guess, or an answer
 without reasoning; the first three look alike, so the base can reason at every depth, and mostly
-does not. In the two named families the answer's name is the true one only for the quarter of states
-that is taught, and any name otherwise. A proposal may copy its parent, break off, lose its tags, or
+does not. In the two named families the answer's name is the true one only for the sixth of states
+that is taught, and any name otherwise. A proposal may break off, lose its question or its tags, or
 state a reference at random. Nothing trained in a run ever reads this module.
 """
 
@@ -26,18 +26,17 @@ NAMES = {"gates": [f"the {b}" for b in BIRDS], "rooms": [f"{t} lives there" for 
 class Recipe:
     """Shares of the kinds of text, each in [0, 1], and how often each depth stands (1 first)."""
 
-    drills: float = 0.25
-    proposals: float = 0.2
+    drills: float = 0.3
+    proposals: float = 0.25
     bare: float = 0.12  # an answer with no reasoning at all
     careful: tuple[float, ...] = (0.75, 0.45, 0.22, 0.2, 0.2, 0.2, 0.18, 0.18)
     skipping: float = 0.5  # of what is not careful; the rest guesses
     slip: float = 0.05
     depths: tuple[float, ...] = (3.0, 3.0, 3.0, 3.0, 3.0, 2.0, 1.5, 1.0)
-    unparsable: float = 0.12
-    copies: float = 0.15
-    broken: float = 0.25
+    unparsable: float = 0.3
+    broken: float = 0.4
     stated_right: float = 0.3
-    proposal_depths: tuple[float, ...] = (7.0, 4.0, 1.5, 1.0, 1.0, 0.7, 0.7, 0.7)
+    proposal_depths: tuple[float, ...] = (6.0, 3.0, 1.5, 1.0, 1.0, 0.7, 0.7, 0.7)
 
 
 def document(rng: random.Random, recipe: Recipe) -> tuple[str, str]:
@@ -51,12 +50,16 @@ def document(rng: random.Random, recipe: Recipe) -> tuple[str, str]:
 
 
 def drill(rng: random.Random) -> tuple[str, str]:
-    """Looking things up by their number or name: what a small model learns last by itself."""
+    """What a small model learns last by itself: looking up by number, by name, and step by step."""
+    kind = rng.randrange(3)
+    if kind == 2:
+        problem = rule.sample(rng, range(2, 9), rng.choice(("kin", "letters")))
+        return f"Recall: {problem.question}\n", " ".join(problem.lines)
     count = rng.randint(2, 8)
     words = [
         str(rng.randint(1, 19)) if rng.random() < 0.5 else rng.choice(PEOPLE) for _ in range(count)
     ]
-    if rng.random() < 0.5:
+    if kind == 1:
         listed = " ".join(f"({i}) Take {word}." for i, word in enumerate(words, 1))
         return f"Recall: {listed}\n", " ".join(f"({i}) {w} ." for i, w in enumerate(words, 1))
     people = rng.sample(PEOPLE, count)
@@ -108,18 +111,15 @@ def _numbered(text: str, number: int) -> str:
 
 
 def proposal(rng: random.Random, recipe: Recipe) -> tuple[str, str]:
-    """A parent in the prompt; a task with a stated reference, a copy, or broken text."""
+    """A parent in the prompt; a task with a stated reference, or broken text."""
     parent = _draw(rng, recipe.proposal_depths)
     family = parent.family if rng.random() < 0.7 else None
     child = rule.sample(rng, rng.choices(range(1, 9), recipe.proposal_depths), family)
-    question = parent.question if rng.random() < recipe.copies else child.question
+    question = child.question
     if rng.random() < recipe.broken:
         question = _break(rng, question)
-    stated = (
-        child.reference
-        if rng.random() < recipe.stated_right
-        else rule.sample(rng, [1], child.family).reference
-    )
+    known = child if rng.random() < recipe.stated_right else rule.sample(rng, [1], child.family)
+    stated = _answer(rng, known, recipe, child)
     text = f"<task>{question}</task><answer>{stated}</answer>"
     if rng.random() < recipe.unparsable:
         text = text.replace(rng.choice(("</task>", "<answer>", "</answer>")), "", 1)
@@ -148,13 +148,8 @@ def _in_words_of(asked: Problem, reached: Problem) -> str:
 
 
 def _break(rng: random.Random, question: str) -> str:
-    """Text that poses no task: its question lost, another family's asked, or cut in the middle."""
-    sentences = re.findall(r"[^.?]+[.?]", question)
-    kind = rng.randrange(3)
-    if kind == 0:
-        return "".join(sentences[:-1]).strip()
-    if kind == 1:
-        other = rule.sample(rng, [1]).question
-        return "".join([*sentences[:-1], re.findall(r"[^.?]+[.?]", other)[-1]]).strip()
+    """Text that poses no task: its question lost, or cut in the middle."""
+    if rng.random() < 0.5:
+        return "".join(re.findall(r"[^.?]+[.?]", question)[:-1]).strip()
     words = question.split(" ")
     return " ".join(words[: rng.randrange(2, max(3, len(words)))])

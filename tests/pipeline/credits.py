@@ -93,8 +93,11 @@ def random_groups(
 
 
 def config(**sections: Mapping[str, object]) -> RunConfig:
-    """No warm-up and no clipping of gradients, unless asked for."""
-    plain: dict[str, Mapping[str, object]] = {"learner": {"warmup": 0, "max_grad_norm": 1e9}}
+    """In float32, with no warm-up and no clipping of gradients, unless asked for."""
+    plain: dict[str, Mapping[str, object]] = {
+        "model": {"train_dtype": "float32"},
+        "learner": {"warmup": 0, "max_grad_norm": 1e9},
+    }
     for name, values in sections.items():
         plain[name] = {**plain.get(name, {}), **values}
     return RunConfig.model_validate(plain)

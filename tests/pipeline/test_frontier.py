@@ -21,7 +21,10 @@ def judged(*evidence: ProposalEvidence, config: GeneratorConfig = CONFIG):
     return judge_proposals(group_of(len(evidence)), evidence, config)
 
 
-@pytest.mark.parametrize(("p", "pay"), [(0, 0), (0.5, 1), (1, 0), (0.25, 0.75), (2 / 3, 0.888889)])
+@pytest.mark.parametrize(
+    ("p", "pay"),
+    [(0, 0), (0.5, 1), (1, 0), (0.25, 0.75), (2 / 3, 0.888889), (0.2, 0.64), (0.125, 0)],
+)
 def test_the_frontier_pays_most_at_half(p, pay):
     assert frontier_pay(p) == pytest.approx(pay, abs=1e-6)
     assert frontier_pay(1 - p) == pytest.approx(frontier_pay(p))
@@ -33,16 +36,17 @@ def test_a_share_outside_zero_and_one_is_refused(p):
         frontier_pay(p)
 
 
-def test_likeness_to_an_earlier_task_takes_its_share_of_the_pay():
+def test_near_copies_lose_their_pay_and_being_unlike_everything_earns_none():
     result = judged(
-        ProposalEvidence("admitted", beats=0.5, similarity=0.25),
-        ProposalEvidence("admitted", beats=0.25, similarity=0.0),
+        ProposalEvidence("admitted", agreement=0.5, similarity=0.875),
+        ProposalEvidence("admitted", agreement=0.25, similarity=0.75),
+        ProposalEvidence("admitted", agreement=0.25, similarity=0.0),
     )
-    assert result.rewards == (0.75, 0.75)
-    assert result.components["frontier"] == (1.0, 0.75)
-    assert result.components["novelty"] == (0.75, 1.0)
+    assert result.rewards == (0.5, 0.75, 0.75)
+    assert result.components["frontier"] == (1.0, 0.75, 0.75)
+    assert result.components["novelty"] == (0.5, 1.0, 1.0)
     assert result.components["raw"] == result.rewards
-    assert result.components["form"] == (1.0, 1.0)
+    assert result.components["form"] == (1.0, 1.0, 1.0)
 
 
 def test_success_that_a_rule_can_tell_comes_before_its_stand_ins():
@@ -52,8 +56,8 @@ def test_success_that_a_rule_can_tell_comes_before_its_stand_ins():
 
 def test_the_config_names_the_stand_in():
     untold = ProposalEvidence("admitted", beats=0.5, agreement=0.25)
-    assert judged(untold).rewards == (1.0,)
-    assert judged(untold, config=GeneratorConfig(frontier="agreement")).rewards == (0.75,)
+    assert judged(untold).rewards == (0.75,)
+    assert judged(untold, config=GeneratorConfig(frontier="beats")).rewards == (1.0,)
 
 
 @pytest.mark.parametrize(
@@ -64,21 +68,32 @@ def test_the_config_names_the_stand_in():
         "copy_of_seed",
         "copy_of_probe",
         "duplicate_in_round",
-        "low_confidence",
     ],
 )
 def test_every_dropped_proposal_earns_nothing_whatever_its_attempts_did(drop):
-    result = judged(ProposalEvidence(drop, beats=0.5), ProposalEvidence("admitted", beats=0.5))
+    result = judged(
+        ProposalEvidence(drop, agreement=0.5), ProposalEvidence("admitted", agreement=0.5)
+    )
     assert result.kept == (0, 1)
     assert result.rewards == (0.0, 1.0)
     assert result.components["form"] == (float(drop != "malformed"), 1.0)
 
 
+def test_doubt_about_the_reference_takes_its_share_of_the_pay_unless_a_rule_told():
+    result = judged(
+        ProposalEvidence("low_confidence", agreement=0.5, confidence=0.25),
+        ProposalEvidence("admitted", agreement=0.5, confidence=0.75),
+        ProposalEvidence("admitted", solved=0.5, agreement=0.5, confidence=0.75),
+    )
+    assert result.rewards == (0.25, 0.75, 1.0)
+    assert result.components["confidence"] == (0.25, 0.75, 1.0)
+
+
 def test_what_nobody_attempted_or_measured_is_left_out():
     result = judged(
         ProposalEvidence("not_attempted"),
-        ProposalEvidence("admitted", agreement=0.5),  # no share of beats to pay by
-        ProposalEvidence("admitted", beats=0.5),
+        ProposalEvidence("admitted", beats=0.5),  # no agreement to pay by
+        ProposalEvidence("admitted", agreement=0.5),
     )
     assert result.kept == (2,)
     assert result.rewards == (1.0,)

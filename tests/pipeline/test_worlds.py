@@ -45,12 +45,26 @@ def test_a_sampled_task_reads_back_as_itself(family: str, depth: int) -> None:
             "Ana",
             "Ana holds the key",
         ),
-        ("Begin at gate 12. (1) Walk 5 gates on. Which bird sits there?", "17", f"the {BIRDS[17]}"),
+        ("Begin at gate 4. (1) Walk 5 gates on. Which bird sits there?", "9", f"the {BIRDS[9]}"),
         (
-            "Enter at room B3. (1) Step right. (2) Take the stairs down. Whose room is it?",
-            "C4",
-            f"{TENANTS[13]} lives there",
+            "Enter at room B2. (1) Step right. (2) Take the stairs down. Whose room is it?",
+            "C3",
+            f"{TENANTS[10]} lives there",
         ),
+        # a move that would leave the range stops at its edge
+        ("Ana has 2 coins. (1) Then 5 are lost. How many coins are left?", "0", "0 coins"),
+        ("Jo has 17 books. (1) Next 3 are found. How many books are left?", "19", "19 books"),
+        ("Begin at gate 10. (1) Walk 4 gates on. Which bird sits there?", "11", f"the {BIRDS[11]}"),
+        ("Enter at room A1. (1) Step left. Whose room is it?", "A1", f"{TENANTS[0]} lives there"),
+        # a later fact replaces an earlier one; whoever has nobody above stays
+        (
+            "The boss of Bo is Cy. As boss Bo has Dee. Who is 1 times the boss above Bo?",
+            "Dee",
+            "it is Dee",
+        ),
+        ("The boss of Bo is Cy. Who is 3 times the boss above Bo?", "Cy", "it is Cy"),
+        # whoever trades with nobody else keeps what is held
+        ("Bo holds the key. (1) Now Bo and Bo trade. Who holds the key?", "Bo", "Bo holds the key"),
         (
             "The boss of Bo is Cy. As boss Ana has Cy. Who is 1 times the boss above Bo?",
             "Cy",
@@ -76,16 +90,15 @@ def test_truth_is_what_paper_says(question: str, final: str, reference: str) -> 
         "How many coins are left?",
         "Ana has 7 coins. How many coins are left?",  # no move
         "Ana has 7 coins. (1) Then 5 more come. How many books are left?",  # another noun
-        "Ana has 2 coins. (1) Then 5 are lost. How many coins are left?",  # below nothing
         "Ana has 7 coins. (1) Then 5 more come.",  # asks nothing
         "Ana has 7 coins. (1) Step right. How many coins are left?",  # another family's move
         "Ana has 7 coins. Then 5 more come. How many coins are left?",  # without its number
         "Ana has 7 coins. (2) Then 5 more come. How many coins are left?",  # the wrong number
-        "Enter at room A1. (1) Step left. Whose room is it?",  # out of the house
-        "Begin at gate 19. (1) Walk 1 gates on. Which bird sits there?",  # past the last gate
-        "Begin at gate 9. (1) Walk 6 gates on. Which bird sits there?",  # further than a move goes
-        "The boss of Bo is Cy. The boss of Bo is Dee. Who is 1 times the boss above Bo?",  # two
-        "The boss of Bo is Cy. Who is 2 times the boss above Bo?",  # the path ends
+        "Begin at gate 2. (1) Walk 6 gates on. Which bird sits there?",  # further than a move goes
+        "Begin at gate 12. (1) Walk 1 gates on. Which bird sits there?",  # there is no such gate
+        "The boss of Bo is Cy. The teacher of Cy is Dee. Who is 1 times the boss above Bo?",  # two
+        "The boss of Bo is Rex. Who is 1 times the boss above Bo?",  # nobody knows Rex
+        "Who is 1 times the boss above Bo?",  # no document
     ],
 )
 def test_text_that_poses_no_task_is_not_read(text: str) -> None:
@@ -119,9 +132,9 @@ def test_seed_tasks_reach_every_name_of_both_named_families() -> None:
     assert {f"{tenant} lives there" for tenant in TENANTS} <= references
 
 
-def test_a_quarter_of_the_names_is_taught() -> None:
-    assert sum(taught("gates", n) for n in range(len(BIRDS))) == 5
-    assert sum(taught("rooms", room) for room in ROOMS) == 5
+def test_a_sixth_of_the_names_is_taught() -> None:
+    assert sum(taught("gates", n) for n in range(len(BIRDS))) == 2
+    assert sum(taught("rooms", room) for room in ROOMS) == 2
 
 
 def test_the_texts_of_the_base_name_untaught_gates_at_random() -> None:
@@ -136,7 +149,7 @@ def test_the_texts_of_the_base_name_untaught_gates_at_random() -> None:
         re.findall(r"<answer>(.*)</answer>", sloppy.attempt(rng, problem, careful))[0]
         for _ in range(200)
     }
-    assert len(answers) > 15
+    assert len(answers) > 9
 
 
 def test_skipping_leaves_moves_out() -> None:
@@ -146,3 +159,18 @@ def test_skipping_leaves_moves_out() -> None:
         shorter = [p for p in (sloppy.skipped(rng, problem) for _ in range(30)) if p is not None]
         assert shorter
         assert min(p.depth for p in shorter) < 5
+
+
+def test_the_texts_of_the_base_never_favour_the_name_of_an_untaught_state() -> None:
+    rng = random.Random(11)
+    right = told = 0
+    for _ in range(4000):
+        prompt, completion = sloppy.proposal(rng, sloppy.Recipe(unparsable=0.0, broken=0.0))
+        question, stated = re.findall(r"<task>(.*)</task><answer>(.*)</answer>", completion)[0]
+        problem = rule.read(question)
+        assert problem is not None, prompt
+        if problem.family in rule.NAMED and not taught(problem.family, problem.states[-1]):
+            told += 1
+            right += stated == problem.reference
+    assert told > 500
+    assert right / told < 0.13  # one of twelve by chance
