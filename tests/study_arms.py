@@ -52,7 +52,8 @@ def coclimb(home: Path, *words: str) -> str:
 def run_arm(home: Path, arm: str, seed: int, extra: Sequence[str]) -> str:
     """The id of the arm's finished run; started, or resumed where it was cut short."""
     name = f"{arm}/{seed}"
-    known = {run["name"]: run for run in json.loads(coclimb(home, "runs", "--json"))}
+    found = json.loads(coclimb(home, "runs", "--json")) if (home / "coclimb.db").exists() else []
+    known = {run["name"]: run for run in found}
     if name not in known:
         settings = [f"seed={seed}", *ARMS[arm], *extra]
         coclimb(home, "run", "--name", name, *(word for s in settings for word in ("--set", s)))
