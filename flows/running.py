@@ -21,7 +21,7 @@ from flows.live import Assemble, Place, come_alive
 from flows.owning import Interrupted, Owning, stoppable
 from flows.report import axes_table, console, further
 from flows.restore import restore, tidy
-from flows.server import await_server, prefect_server
+from flows.server import Server, prefect_server
 from flows.settings import change_config, difference, load_config
 from flows.stages import begin, run_stages
 from pipeline.config import RunConfig
@@ -52,11 +52,11 @@ def start(home: Home, file: Path | None, changes: list[str], asked: Asked) -> No
             _same_config(store, there, config)
             _climb(Place(store, home, there), asked, assemble)
             return
-        with _screen() as progress, prefect(home, asked):
+        with _screen() as progress, prefect(home, asked) as server:
             progress.stage(0, "load")
             parts = assemble(config)
             run = ledger.create_run(store, _new(config, asked.name, None))
-            _own_and_climb(Place(store, home, run), asked, progress, lambda _: parts)
+            _own_and_climb(Place(store, home, run), asked, progress, lambda _: parts, server)
         _summarise(store, run)
 
 
@@ -115,14 +115,18 @@ def fork(home: Home, branch: Branch, asked: Asked) -> None:
 
 
 def _climb(place: Place, asked: Asked, assembled: Assemble) -> None:
-    with _screen() as progress, prefect(place.home, asked):
+    with _screen() as progress, prefect(place.home, asked) as server:
         progress.stage(0, "load")
-        _own_and_climb(place, asked, progress, assembled)
+        _own_and_climb(place, asked, progress, assembled, server)
     _summarise(place.store, place.run)
 
 
 def _own_and_climb(
-    place: Place, asked: Asked, progress: Lines | Panel, assembled: Assemble
+    place: Place,
+    asked: Asked,
+    progress: Lines | Panel,
+    assembled: Assemble,
+    server: Server | None,
 ) -> None:
     """Own the run, bring it to where it stopped, and take every stage that is left."""
     try:
@@ -133,10 +137,10 @@ def _own_and_climb(
             with tidy(live):
                 begin(live)
                 restore(live, older=asked.older)
-                if asked.plain:
+                if server is None:
                     run_stages(live)
                     return
-                await_server(place.home.prefect)
+                server.wait()
                 from flows.evolve import run_flow  # noqa: PLC0415 - Prefect reads its environment
 
                 run_flow(live)
@@ -146,13 +150,13 @@ def _own_and_climb(
 
 
 @contextmanager
-def prefect(home: Home, asked: Asked) -> Iterator[None]:
+def prefect(home: Home, asked: Asked) -> Iterator[Server | None]:
     """Prefect's server for the length of the block, unless the run is to go without."""
     if asked.plain:
-        yield
+        yield None
         return
-    with prefect_server(home.prefect):
-        yield
+    with prefect_server(home.prefect) as server:
+        yield server
 
 
 @contextmanager

@@ -7,16 +7,19 @@ and watches a pipe that closes when its starter is gone, however it went.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,54 +51,88 @@ def settings(home: Path, given: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name not in given}
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server of a block; process is None where it is somebody else's."""
+
+    process: subprocess.Popen[bytes] | None
+    log: Path
+
+    def wait(self) -> None:
+        """Return once it answers. Raises Refusal where it ends, or takes longer than set."""
+        until = time.monotonic() + float(os.environ[PATIENCE])
+        while time.monotonic() < until:
+            try:
+                with urllib.request.urlopen(f"{os.environ[ADDRESS]}/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+            if self.process is not None and self.process.poll() is not None:
+                raise _unable(self.log, f"it ended with {self.process.returncode}")
+        raise _unable(self.log, f"{os.environ[ADDRESS]} did not answer")
+
+
 @contextmanager
-def prefect_server(home: Path) -> Iterator[None]:
+def prefect_server(home: Path) -> Iterator[Server]:
     """In this block Prefect has a server: the one of PREFECT_API_URL, else a temporary one.
 
-    It is starting while the block begins; `await_server` waits until it answers. Sets the
+    It is starting while the block begins; `Server.wait` returns when it answers. Sets the
     environment, so Prefect must not be imported earlier.
     """
     os.environ.update(settings(home, os.environ))
     if ADDRESS in os.environ:
-        yield
+        yield Server(None, home / "server.log")
         return
+    with _folder(home) as folder:
+        log = folder / "server.log"
+        process = _start(folder, log)
+        try:
+            line = process.stdout.readline() if process.stdout else b""
+            if not line.strip().isdigit():
+                raise _unable(log, "it said nothing")
+            os.environ[ADDRESS] = f"http://127.0.0.1:{int(line)}/api"
+            yield Server(process, log)
+        finally:
+            os.environ.pop(ADDRESS, None)
+            _end(process)
+
+
+@contextmanager
+def _folder(home: Path) -> Iterator[Path]:
+    """Prefect's folder for one server: the home's, or one for this block while that is in use.
+
+    Two servers that make one database at once end each other; one that finds it made starts
+    seconds sooner.
+    """
     home.mkdir(parents=True, exist_ok=True)
-    log = home / "server.log"
+    with (home / "in-use").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with tempfile.TemporaryDirectory(prefix="coclimb-prefect-") as folder:
+                yield Path(folder)
+            return
+        yield home
+
+
+def _start(folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """The child, with Prefect's database in `folder` unless it was set otherwise."""
+    chosen = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.db"}
+    own = {"PREFECT_UI_ENABLED": "false", "PYTHONPATH": _own_path()}
     with log.open("wb") as errors:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "flows.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
-            env={**os.environ, "PREFECT_UI_ENABLED": "false", "PYTHONPATH": _own_path()},
+            env={**chosen, **os.environ, **own},
         )
-    try:
-        line = process.stdout.readline() if process.stdout else b""
-        if not line.strip().isdigit():
-            raise _unable(log, "it said nothing")
-        os.environ[ADDRESS] = f"http://127.0.0.1:{int(line)}/api"
-        yield
-    finally:
-        os.environ.pop(ADDRESS, None)
-        _end(process)
-
-
-def await_server(home: Path) -> None:
-    """Return once the server answers. Raises Refusal where it does not within the time set."""
-    until = time.monotonic() + float(os.environ[PATIENCE])
-    while time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(f"{os.environ[ADDRESS]}/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise _unable(home / "server.log", f"{os.environ[ADDRESS]} did not answer")
 
 
 def _unable(log: Path, found: str) -> Refusal:
-    said = log.read_text(errors="replace").splitlines()[-5:] if log.is_file() else []
+    said = log.read_text(errors="replace").splitlines()[-10:] if log.is_file() else []
     return Refusal(
         f"Prefect's server did not start: {found}",
         said,

@@ -29,7 +29,10 @@ class Kin:
     name: str = "kin"
 
     def sample(self, rng: random.Random, depth: int) -> Problem:
-        """A document of depth + 2 facts (fewer when people run out), and its question."""
+        """A document of about depth + 2 facts, and its question.
+
+        Fewer when people run out or the path ends early, one more where a fact is replaced.
+        """
         people = rng.sample(PEOPLE, min(depth + 1 + DISTRACTORS, len(PEOPLE)))
         bond = rng.choice(BONDS)
         path, others = people[: depth + 1], people[depth + 1 :]

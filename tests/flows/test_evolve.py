@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.errors import Refusal
 from flows.live import Live
 from flows.owning import Interrupted, stoppable
-from flows.server import ADDRESS, QUIET, await_server, prefect_server, settings
+from flows.server import ADDRESS, PATIENCE, QUIET, Server, _folder, prefect_server, settings
 from pipeline.faults import armed
 from store import questions
 from tests.flows.scripted import Bench
@@ -26,8 +27,8 @@ pytestmark = pytest.mark.prefect
 def run_flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Live], None]]:
     """The flow, with one server for all tests."""
     home = tmp_path_factory.mktemp("prefect")
-    with prefect_server(home):
-        await_server(home)
+    with prefect_server(home) as server:
+        server.wait()
         from flows.evolve import run_flow as running  # noqa: PLC0415 - after the environment is set
 
         yield running
@@ -83,6 +84,31 @@ def test_a_server_ends_with_whoever_started_it(tmp_path: Path) -> None:
     while Path(f"/proc/{server}").exists() and time.monotonic() < until:
         time.sleep(0.1)
     assert not Path(f"/proc/{server}").exists()
+
+
+def test_a_home_that_is_in_use_gives_the_second_server_a_folder_of_its_own(tmp_path: Path) -> None:
+    with _folder(tmp_path) as first, _folder(tmp_path) as second:
+        assert first == tmp_path
+        assert second not in (tmp_path, tmp_path.parent)
+        assert second.is_dir()
+    assert not second.exists()
+    with _folder(tmp_path) as again:
+        assert again == tmp_path
+
+
+def test_a_server_that_ends_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ADDRESS, "http://127.0.0.1:9/api")  # nothing listens there
+    monkeypatch.setenv(PATIENCE, "60")
+    log = tmp_path / "server.log"
+    log.write_text("no such table\n")
+    dead = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    started = time.monotonic()
+    with pytest.raises(Refusal, match="it ended with 3") as refused:
+        Server(dead, log).wait()
+    assert time.monotonic() - started < 30
+    assert "no such table" in refused.value.told()
 
 
 def children(parent: int) -> list[int]:
