@@ -192,6 +192,11 @@ class LearnerConfig(Section):
     warmup: Annotated[int, Field(ge=0)] = Field(
         3, description="Steps over which the step size rises to its value."
     )
+    final_share: Share = Field(
+        1.0,
+        description="Share of the step size left at the last of rounds * steps, and in any step "
+        "after; it falls in a straight line, 1 keeps it.",
+    )
     betas: tuple[Share, Share] = Field((0.9, 0.95), description="AdamW moment decays.")
     weight_decay: NonNegative = Field(0.0, description="AdamW decoupled weight decay.")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(

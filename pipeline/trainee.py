@@ -20,7 +20,7 @@ from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from pipeline.batch import MicroBatch
-from pipeline.config import RunConfig
+from pipeline.config import LearnerConfig, RunConfig
 from pipeline.policy import fingerprint, merged_state
 from pipeline.scorer import Scorer
 from pipeline.types import Line, Version
@@ -44,8 +44,19 @@ class Progress(BaseModel):
     start: str
 
 
+def step_size(config: LearnerConfig, update: int, planned: int) -> float:
+    """The size of optimiser step `update` (from 1) of a run of `planned` steps.
+
+    Step k of the warm-up takes k/warmup. From the first step to the last planned one the size
+    falls in a straight line to final_share, and stays there.
+    """
+    warm = min(1.0, update / max(config.warmup, 1))
+    done = min(1.0, (update - 1) / max(planned - 1, 1))
+    return config.learning_rate * warm * (1.0 - (1.0 - config.final_share) * done)
+
+
 class Trainee:
-    """Weights of one line, their optimizer, warm-up position and version.
+    """Weights of one line, their optimizer, its position and version.
 
     model     float32 where it trains, plain or in LoRA adapters; put into eval mode, so that no
               dropout acts. It belongs to the line from now on
@@ -78,7 +89,7 @@ class Trainee:
         self.computing = [names[name] for name in self.weights]
         self.start = _frozen(self.computing) if config.objective.kl > 0 else None
         self.start_print = fingerprint(self.state())
-        self.updates = 0
+        self.updates, self.planned = 0, config.rounds * config.steps
         self.version = Version(f"{line}@0", line, 0, checksum=self.start_print)
 
     def state(self) -> dict[str, Tensor]:
@@ -122,11 +133,10 @@ class Trainee:
         )
 
     def apply(self) -> None:
-        """Take one optimiser step; step k of the warm-up takes k/warmup of the step size."""
+        """Take one optimiser step, of the size that `step_size` tells."""
         self.updates += 1
-        share = min(1.0, self.updates / max(self.config.warmup, 1))
         for group in self.adam.param_groups:
-            group["lr"] = self.config.learning_rate * share
+            group["lr"] = step_size(self.config, self.updates, self.planned)
         self.optimizer.step()
         self.discard()
         self._follow()

@@ -93,10 +93,10 @@ def random_groups(
 
 
 def config(**sections: Mapping[str, object]) -> RunConfig:
-    """In float32, with no warm-up and no clipping of gradients, unless asked for."""
+    """In float32, with one step size and no clipping of gradients, unless asked for."""
     plain: dict[str, Mapping[str, object]] = {
         "model": {"train_dtype": "float32"},
-        "learner": {"warmup": 0, "max_grad_norm": 1e9},
+        "learner": {"warmup": 0, "final_share": 1.0, "max_grad_norm": 1e9},
     }
     for name, values in sections.items():
         plain[name] = {**plain.get(name, {}), **values}
