@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,14 +149,9 @@ def _own_and_climb(
         raise Interrupted(said) from None
 
 
-@contextmanager
-def prefect(home: Home, asked: Asked) -> Iterator[Server | None]:
+def prefect(home: Home, asked: Asked) -> AbstractContextManager[Server | None]:
     """Prefect's server for the length of the block, unless the run is to go without."""
-    if asked.plain:
-        yield None
-        return
-    with prefect_server(home.prefect) as server:
-        yield server
+    return nullcontext() if asked.plain else prefect_server(home.prefect)
 
 
 @contextmanager

@@ -183,7 +183,7 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
         for index, advantage, weight in kept:
             rollout = group.rollouts[index]
             written += sum(rollout.written)
-            branches = splice is not None and bool(reference) and weight > 0
+            branches = bool(reference) and weight > 0
             behind = _behind(rollout, splice.open_answer) if splice and branches else None
             unspliced += branches and behind is None
             row = _row(rollout, reference, behind, bool(advantage) or kl)

@@ -69,5 +69,6 @@ def _pay(evidence: ProposalEvidence, config: GeneratorConfig) -> float | None:
 
 def _confidence(evidence: ProposalEvidence) -> float:
     """The reference's confidence; 1 where a rule told success, or nothing was attempted."""
-    told = evidence.solved is not None or evidence.confidence is None
-    return 1.0 if told else float(evidence.confidence or 0.0)
+    if evidence.solved is not None or evidence.confidence is None:
+        return 1.0
+    return evidence.confidence

@@ -39,7 +39,7 @@ class Problem:
 class Move:
     """One kind of move: its wordings, how to draw its slots, what it does, how reasoning shows it.
 
-    apply returns None where the move is not allowed in that state.
+    apply returns None where the slots, read from a text, are none that the move knows.
     """
 
     wordings: tuple[str, ...]
@@ -64,21 +64,17 @@ class Chain:
 
     def sample(self, rng: random.Random, depth: int) -> Problem:
         """A well-posed task of `depth` moves, in random wordings."""
-        while True:
-            slots = self.draw(rng)
-            sentences = [rng.choice(self.openings).format(**slots)]
-            state = self.start(slots)
-            for _ in range(depth):
-                state, sentence = self._random_move(rng, state)
-                sentences.append(f"({len(sentences)}) {sentence}")
-                if state is None:
-                    break
-            if state is not None:
-                query = rng.choice(self.queries).format(**slots)
-                problem = self.read(" ".join([*sentences, query]))
-                if problem is None:
-                    raise AssertionError(f"{self.name} cannot read its own task: {sentences}")
-                return problem
+        slots = self.draw(rng)
+        sentences = [rng.choice(self.openings).format(**slots)]
+        for number in range(1, depth + 1):
+            move = rng.choice(self.moves)
+            drawn = move.draw(rng)
+            sentences.append(f"({number}) {rng.choice(move.wordings).format(**drawn)}")
+        sentences.append(rng.choice(self.queries).format(**slots))
+        problem = self.read(" ".join(sentences))
+        if problem is None:
+            raise AssertionError(f"{self.name} cannot read its own task: {sentences}")
+        return problem
 
     def read(self, question: str) -> Problem | None:
         """The task a text poses, or None where it is not a well-posed task of this family."""
@@ -111,17 +107,6 @@ class Chain:
             final=self.name_state(known[-1]),
             reference=self.refer(known[-1], slots),
         )
-
-    def _random_move(self, rng: random.Random, state: State | None) -> tuple[State | None, str]:
-        if state is None:
-            return None, ""
-        for _ in range(50):
-            move = rng.choice(self.moves)
-            slots = move.draw(rng)
-            after = move.apply(state, slots)
-            if after is not None:
-                return after, rng.choice(move.wordings).format(**slots)
-        return None, ""
 
     def _follow(self, state: State, sentence: str) -> tuple[State | None, str]:
         for move in self.moves:

@@ -58,26 +58,28 @@ def _add(state: State, slots: Slots, sign: int, top: int) -> State | None:
     return min(max(int(str(state)) + sign * int(slots["k"]), 0), top)
 
 
+def _counting(sign: int, top: int, *wordings: str) -> Move:
+    """Add or take a small number, within 0 to `top`."""
+    mark = "+" if sign > 0 else "-"
+    return Move(
+        wordings,
+        _count,
+        lambda s, slots: _add(s, slots, sign, top),
+        lambda s, slots, after: f"{s} {mark} {slots['k']} is {after} .",
+    )
+
+
 def _sums() -> Chain:
     def start(slots: Slots) -> State | None:
         known = slots["who"] in PEOPLE and slots["noun"] in NOUNS and slots["n"].isdigit()
         return int(slots["n"]) if known and int(slots["n"]) <= TOP else None
 
-    def move(sign: int, *wordings: str) -> Move:
-        mark = "+" if sign > 0 else "-"
-        return Move(
-            wordings,
-            _count,
-            lambda s, slots: _add(s, slots, sign, TOP),
-            lambda s, slots, after: f"{s} {mark} {slots['k']} is {after} .",
-        )
-
     return Chain(
         name="sums",
         openings=("{who} has {n} {noun}.", "{who} starts with {n} {noun}."),
         moves=(
-            move(1, "Then {k} more come.", "Next {k} are found."),
-            move(-1, "Then {k} are lost.", "Next {k} are sold."),
+            _counting(1, TOP, "Then {k} more come.", "Next {k} are found."),
+            _counting(-1, TOP, "Then {k} are lost.", "Next {k} are sold."),
         ),
         queries=("How many {noun} does {who} have?", "How many {noun} are left?"),
         draw=lambda rng: {
@@ -158,21 +160,12 @@ def _trades() -> Chain:
 
 
 def _gates() -> Chain:
-    def move(sign: int, *wordings: str) -> Move:
-        mark = "+" if sign > 0 else "-"
-        return Move(
-            wordings,
-            _count,
-            lambda s, slots: _add(s, slots, sign, len(BIRDS) - 1),
-            lambda s, slots, after: f"{s} {mark} {slots['k']} is {after} .",
-        )
-
     return Chain(
         name="gates",
         openings=("You stand at gate {n}.", "Begin at gate {n}."),
         moves=(
-            move(1, "Walk {k} gates on.", "Pass {k} gates forward."),
-            move(-1, "Walk {k} gates back.", "Return by {k} gates."),
+            _counting(1, len(BIRDS) - 1, "Walk {k} gates on.", "Pass {k} gates forward."),
+            _counting(-1, len(BIRDS) - 1, "Walk {k} gates back.", "Return by {k} gates."),
         ),
         queries=("Which bird guards your gate?", "Which bird sits there?"),
         draw=lambda rng: {"n": str(rng.randrange(len(BIRDS)))},

@@ -115,9 +115,8 @@ def proposal(rng: random.Random, recipe: Recipe) -> tuple[str, str]:
     parent = _draw(rng, recipe.proposal_depths)
     family = parent.family if rng.random() < 0.7 else None
     child = rule.sample(rng, rng.choices(range(1, 9), recipe.proposal_depths), family)
-    question = child.question
-    if rng.random() < recipe.broken:
-        question = _break(rng, question)
+    broken = rng.random() < recipe.broken
+    question = _break(rng, child.question) if broken else child.question
     known = child if rng.random() < recipe.stated_right else rule.sample(rng, [1], child.family)
     stated = _answer(rng, known, recipe, child)
     text = f"<task>{question}</task><answer>{stated}</answer>"
