@@ -126,7 +126,9 @@ class Prompts:
                 turn, tokenize=False, add_generation_prompt=True
             )
             before, after = str(text).split(mark)
-        return self._own(before) + self.plain(question) + self._own(after)
+        # a space belongs to the word behind it: encoded apart, it would make another first token
+        head = before.rstrip(" ")
+        return self._own(head) + self.plain(before[len(head) :] + question) + self._own(after)
 
     @lru_cache(maxsize=64)  # noqa: B019 - one Prompts lives as long as its run
     def _own(self, text: str) -> tuple[int, ...]:

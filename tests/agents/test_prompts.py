@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from typing import Literal
 
 import pytest
+from transformers import AutoTokenizer
 
 from agents.prompts import Prompts
+from flows.assemble import TINY
 from pipeline.config import TagsConfig
+from pipeline.worlds import rule, sloppy
 from tests.tiny import tiny_tokenizer
 
 Style = Literal["plain", "instructed"]
@@ -23,6 +27,18 @@ def test_a_prompt_holds_its_question_verbatim(style: Style) -> None:
     for question in ("What is 3 + 4?", "  spaced  ", "日本語 {braces} %s", "line\nline"):
         assert question in made.decode(made.attempt(question))
         assert question in made.decode(made.proposal(question))
+
+
+def test_a_question_reads_in_its_prompt_as_if_all_of_it_were_encoded_at_once() -> None:
+    """A space before a word is the word's own: "Cy" behind it must be the "Cy" of every text."""
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    made = Prompts(tokenizer, TagsConfig(), "plain")
+    rng = random.Random(0)
+    for problem in (rule.sample(rng, [2], family) for family in rule.FAMILIES for _ in range(5)):
+        whole = sloppy.ATTEMPT_PROMPT.format(question=problem.question)
+        assert list(made.attempt(problem.question)) == tokenizer(whole)["input_ids"]
+        whole = sloppy.PROPOSAL_PROMPT.format(question=problem.question)
+        assert list(made.proposal(problem.question)) == tokenizer(whole)["input_ids"]
 
 
 def test_the_instructed_prompt_shows_the_tags_of_the_run() -> None:
