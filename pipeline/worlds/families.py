@@ -2,7 +2,7 @@
 
 In `gates` and `rooms` the reference follows from right reasoning only by a name that stands
 nowhere in the question: which bird guards a gate, who lives in a room. The tiny base was taught
-a sixth of those names, so it can reason there before it can verify (design: a weak verifier
+a fifth of those names, so it can reason there before it can verify (design: a weak verifier
 lacks knowledge, not precision).
 
 Every move is allowed in every state: one that would leave the range stops at its edge.
@@ -23,16 +23,14 @@ STRIDE = 5  # the largest number a move adds or takes
 # fmt: off
 BIRDS = (
     "heron", "owl", "finch", "robin", "crane", "stork", "swift", "wren", "raven", "gull",
-    "tern", "dove",
 )
 TENANTS = (
-    "Mora", "Tavi", "Selm", "Orin", "Quila", "Bram", "Nessa", "Dorn", "Ylva", "Pim", "Cass",
-    "Juno",
+    "Mora", "Tavi", "Selm", "Orin", "Quila", "Bram", "Nessa", "Dorn", "Ylva",
 )
 # fmt: on
-ROWS, COLUMNS = "ABC", "1234"
-# every sixth name is known to the tiny base; the others it never saw beside their gate or room
-TAUGHT_EVERY = 6
+ROWS, COLUMNS = "ABC", "123"
+# every fifth name is known to the tiny base; the others it never saw beside their gate or room
+TAUGHT_EVERY = 5
 
 
 def taught(family: str, state: State) -> bool:
@@ -126,7 +124,7 @@ def _letters() -> Chain:
 
 
 def _trades() -> Chain:
-    holders = PEOPLE[:5]
+    holders = PEOPLE[:4]  # few, so that most trades matter and leaving one out rarely goes well
 
     def pair(rng: random.Random) -> Slots:
         a, b = rng.sample(holders, 2)

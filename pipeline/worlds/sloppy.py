@@ -2,7 +2,7 @@
 
 An attempt is careful (every move, in order), skipping (some moves left out), a guess, or an answer
 without reasoning; the first three look alike, so the base can reason at every depth, and mostly
-does not. In the two named families the answer's name is the true one only for the sixth of states
+does not. In the two named families the answer's name is the true one only for the fifth of states
 that is taught, and any name otherwise. A proposal may break off, lose its question or its tags, or
 state a reference at random. Nothing trained in a run ever reads this module.
 """
@@ -50,10 +50,10 @@ def document(rng: random.Random, recipe: Recipe) -> tuple[str, str]:
 
 
 def drill(rng: random.Random) -> tuple[str, str]:
-    """What a small model learns last by itself: looking up by number, by name, and step by step."""
-    kind = rng.randrange(3)
-    if kind == 2:
-        problem = rule.sample(rng, range(2, 9), rng.choice(("kin", "letters")))
+    """What a small model learns last by itself: looking up by number, by name, in steps."""
+    kind = rng.randrange(4)
+    if kind >= 2:
+        problem = rule.sample(rng, range(2, 9), rng.choice(("kin", "letters", "trades")))
         return f"Recall: {problem.question}\n", " ".join(problem.lines)
     count = rng.randint(2, 8)
     words = [

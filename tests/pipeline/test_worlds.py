@@ -38,9 +38,9 @@ def test_a_sampled_task_reads_back_as_itself(family: str, depth: int) -> None:
             "b a c",
             "the row b a c",
         ),
-        # Bo gives to Ana; Cy and Dee do not matter
+        # Bo gives to Ana; what Bo and Cy trade does not matter
         (
-            "Bo holds the key. (1) Now Bo and Ana trade. (2) Now Cy and Dee trade. "
+            "Bo holds the key. (1) Now Bo and Ana trade. (2) Now Cy and Bo trade. "
             "Who holds the key?",
             "Ana",
             "Ana holds the key",
@@ -49,12 +49,12 @@ def test_a_sampled_task_reads_back_as_itself(family: str, depth: int) -> None:
         (
             "Enter at room B2. (1) Step right. (2) Take the stairs down. Whose room is it?",
             "C3",
-            f"{TENANTS[10]} lives there",
+            f"{TENANTS[8]} lives there",
         ),
         # a move that would leave the range stops at its edge
         ("Ana has 2 coins. (1) Then 5 are lost. How many coins are left?", "0", "0 coins"),
         ("Jo has 17 books. (1) Next 3 are found. How many books are left?", "19", "19 books"),
-        ("Begin at gate 10. (1) Walk 4 gates on. Which bird sits there?", "11", f"the {BIRDS[11]}"),
+        ("Begin at gate 7. (1) Walk 4 gates on. Which bird sits there?", "9", f"the {BIRDS[9]}"),
         ("Enter at room A1. (1) Step left. Whose room is it?", "A1", f"{TENANTS[0]} lives there"),
         # a later fact replaces an earlier one; whoever has nobody above stays
         (
@@ -132,7 +132,7 @@ def test_seed_tasks_reach_every_name_of_both_named_families() -> None:
     assert {f"{tenant} lives there" for tenant in TENANTS} <= references
 
 
-def test_a_sixth_of_the_names_is_taught() -> None:
+def test_a_fifth_of_the_names_is_taught() -> None:
     assert sum(taught("gates", n) for n in range(len(BIRDS))) == 2
     assert sum(taught("rooms", room) for room in ROOMS) == 2
 
@@ -149,7 +149,7 @@ def test_the_texts_of_the_base_name_untaught_gates_at_random() -> None:
         re.findall(r"<answer>(.*)</answer>", sloppy.attempt(rng, problem, careful))[0]
         for _ in range(200)
     }
-    assert len(answers) > 9
+    assert len(answers) > 7
 
 
 def test_skipping_leaves_moves_out() -> None:
@@ -173,4 +173,4 @@ def test_the_texts_of_the_base_never_favour_the_name_of_an_untaught_state() -> N
             told += 1
             right += stated == problem.reference
     assert told > 500
-    assert right / told < 0.13  # one of twelve by chance
+    assert right / told < 0.14  # one of nine or ten by chance

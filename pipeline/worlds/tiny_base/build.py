@@ -34,11 +34,11 @@ class Plan:
     """How the base is trained."""
 
     seed: int = 7
-    steps: int = 1400
+    steps: int = 1600
     rows: int = 96
     matrix_rate: float = 0.02  # Muon
     other_rate: float = 4e-3  # AdamW
-    threads: int = 2
+    threads: int = 1
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
