@@ -188,12 +188,12 @@ class ObjectiveConfig(Section):
 
 
 class LearnerConfig(Section):
-    learning_rate: Annotated[float, Field(gt=0)] = Field(8e-4, description="AdamW step size.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="AdamW step size.")
     warmup: Annotated[int, Field(ge=0)] = Field(
         3, description="Steps over which the step size rises to its value."
     )
     final_share: Share = Field(
-        1.0,
+        0.2,
         description="Share of the step size left at the last of rounds * steps, and in any step "
         "after; it falls in a straight line, 1 keeps it.",
     )
