@@ -188,7 +188,11 @@ class ObjectiveConfig(Section):
 
 
 class LearnerConfig(Section):
-    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="AdamW step size.")
+    learning_rate: NonNegative = Field(
+        0.0,
+        description="AdamW step size; 0 takes 1e-3 for the tiny base and, for any other, 1e-5 in "
+        "LoRA adapters and 1e-6 in all weights.",
+    )
     warmup: Annotated[int, Field(ge=0)] = Field(
         3, description="Steps over which the step size rises to its value."
     )
@@ -288,6 +292,15 @@ class RunConfig(Section):
         ):
             raise ValueError("reward.form_weight and reward.reasoning_weight are both 0; raise one")
         return self
+
+    @property
+    def peak_rate(self) -> float:
+        """The step size after the warm-up: the one set, else one that suits what trains."""
+        if self.learner.learning_rate > 0:
+            return self.learner.learning_rate
+        if self.model.base == "tiny":
+            return 1e-3
+        return 1e-5 if self.model.lora_rank else 1e-6
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of the whole tree."""

@@ -44,15 +44,15 @@ class Progress(BaseModel):
     start: str
 
 
-def step_size(config: LearnerConfig, update: int, planned: int) -> float:
-    """The size of optimiser step `update` (from 1) of a run of `planned` steps.
+def step_size(peak: float, config: LearnerConfig, update: int, planned: int) -> float:
+    """The size of optimiser step `update` (from 1) of a run of `planned` steps, at most `peak`.
 
     Step k of the warm-up takes k/warmup. From the first step to the last planned one the size
     falls in a straight line to final_share, and stays there.
     """
     warm = min(1.0, update / max(config.warmup, 1))
     done = min(1.0, (update - 1) / max(planned - 1, 1))
-    return config.learning_rate * warm * (1.0 - (1.0 - config.final_share) * done)
+    return peak * warm * (1.0 - (1.0 - config.final_share) * done)
 
 
 class Trainee:
@@ -78,7 +78,7 @@ class Trainee:
             raise ValueError("the learner runs in one process; start it without a launcher")
         adam = torch.optim.AdamW(
             list(self.weights.values()),
-            lr=config.learner.learning_rate,
+            lr=config.peak_rate,
             betas=config.learner.betas,
             weight_decay=config.learner.weight_decay,
             fused=True,
@@ -90,6 +90,7 @@ class Trainee:
         self.start = _frozen(self.computing) if config.objective.kl > 0 else None
         self.start_print = fingerprint(self.state())
         self.updates, self.planned = 0, config.rounds * config.steps
+        self.peak = config.peak_rate
         self.version = Version(f"{line}@0", line, 0, checksum=self.start_print)
 
     def state(self) -> dict[str, Tensor]:
@@ -136,7 +137,7 @@ class Trainee:
         """Take one optimiser step, of the size that `step_size` tells."""
         self.updates += 1
         for group in self.adam.param_groups:
-            group["lr"] = step_size(self.config, self.updates, self.planned)
+            group["lr"] = step_size(self.peak, self.config, self.updates, self.planned)
         self.optimizer.step()
         self.discard()
         self._follow()

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline import scorer
-from pipeline.config import LearnerConfig, RunConfig
+from pipeline.config import RunConfig
 from pipeline.learner import PolicyLearner
 from pipeline.policy import wrap_lora
 from pipeline.ports import NonFinite
-from pipeline.trainee import step_size
 from pipeline.types import Credited
 from tests.pipeline.credits import (
     CLOSE,
@@ -387,13 +386,3 @@ def test_what_is_saved_is_safetensors_and_json(tmp_path: Path):
     trained.save(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
     assert json.loads((tmp_path / "solver.json").read_text())["updates"] == 1
-
-
-def test_the_step_size_rises_then_falls_in_a_straight_line_and_stays():
-    config = LearnerConfig(learning_rate=1e-3, warmup=2, final_share=0.2)
-    sizes = [1e3 * step_size(config, update, 9) for update in range(1, 12)]
-    # the fall from 1 to 0.2 takes 0.1 a step; the first step is halved by the warm-up
-    by_hand = [0.5, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.2, 0.2]
-    assert sizes == pytest.approx(by_hand, abs=1e-9)
-    level = LearnerConfig(learning_rate=1e-3, warmup=0, final_share=1.0)
-    assert {step_size(level, update, 9) for update in (1, 5, 9, 20)} == {1e-3}
