@@ -55,12 +55,10 @@ def test_leave_one_out_on_probabilities_is_verifrees():
 
 @given(st.lists(st.floats(-3, 3, width=32), min_size=2, max_size=16))
 def test_grpo_is_trls_formula_on_the_same_numbers(values):
-    rewards = torch.tensor(values)
+    rewards = tensor(*values)  # double, where TRL's own crumb at equal rewards is below 1e-6
     std = nanstd(rewards.view(-1, len(values)), dim=1).repeat_interleave(len(values))
     expected = (rewards - torch.nanmean(rewards)) / (std + 1e-4)
-    torch.testing.assert_close(
-        grpo(rewards), expected, atol=2e-3 if std[0] < 1e-3 else 1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(grpo(rewards), expected, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
