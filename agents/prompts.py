@@ -8,6 +8,7 @@ make control tokens: a control string inside it is spelled out in plain ones.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -16,15 +17,17 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.config import TagsConfig
 from pipeline.transcript import Blocks
+from pipeline.types import Rollout
 
 Style = Literal["plain", "instructed", "chat"]
 
+# The blocks are asked for as they are scored: no line break between a tag and its text.
 ATTEMPT = {
     "plain": "Question: {question}\n",
     "instructed": (
         "Question: {question}\n\n"
         "Answer the question and return in the following format:\n\n"
-        "<{reasoning}>\n...\n</{reasoning}>\n\n<{answer}>\n...\n</{answer}>\n"
+        "<{reasoning}>...</{reasoning}>\n\n<{answer}>...</{answer}>\n"
     ),
 }
 PROPOSAL = {
@@ -32,7 +35,7 @@ PROPOSAL = {
     "instructed": (
         "Here is a task:\n\n{question}\n\nWrite one new task of the same kind "
         "that a careful reader can answer, and state its answer, in the following format:\n\n"
-        "<{task}>\n...\n</{task}>\n\n<{answer}>\n...\n</{answer}>\n"
+        "<{task}>...</{task}>\n\n<{answer}>...</{answer}>\n"
     ),
 }
 
@@ -83,6 +86,26 @@ class Prompts:
     @cached_property
     def open_answer(self) -> tuple[int, ...]:
         return self._open(self.tags.answer)
+
+    def behind_answer_tag(self, rollout: Rollout) -> int | None:
+        """Index behind the token that completes the completion's opening answer tag, or None.
+
+        A tokenizer may merge the tag's last character with what follows it (`>` and a line break):
+        such a token is behind the splice as a whole. So the tag is looked for as the ids it has
+        on its own and, where these do not stand there, in what the tokens decode to.
+        """
+        start = rollout.written.index(True) if True in rollout.written else len(rollout.tokens)
+        tag, size = f"<{self.tags.answer}>", len(self.open_answer)
+        for end in range(start + size, len(rollout.tokens) + 1):
+            if rollout.tokens[end - size : end] == self.open_answer:
+                return end
+        if tag not in self.decode(rollout.tokens[start:]):
+            return None
+        # once the tag is whole, more tokens do not undo it: bisect
+        ends = range(start + 1, len(rollout.tokens) + 1)
+        return ends[
+            bisect_left(ends, True, key=lambda end: tag in self.decode(rollout.tokens[start:end]))
+        ]
 
     def plain(self, text: str) -> tuple[int, ...]:
         """Text as ordinary tokens, whatever control strings stand in it."""

@@ -83,7 +83,7 @@ def assemble(config: RunConfig) -> Parts:
     learner = PolicyLearner(
         {line: bases.trainable() for line in lines},
         config,
-        Splice(prompts.open_answer, lambda task: prompts.closed_reference(task.reference)),
+        Splice(prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)),
         {line: engine.load for line, engine in engines.items()},
     )
     judge_engine = bases.engine(config.model.proxy_dtype, "proxy@0")

@@ -10,9 +10,12 @@ from transformers import AutoTokenizer
 
 from agents.prompts import Prompts
 from flows.assemble import TINY
+from pipeline.batch import Splice, plan
 from pipeline.config import TagsConfig
+from pipeline.types import Rollout
 from pipeline.worlds import rule, sloppy
-from tests.tiny import tiny_tokenizer
+from tests.pipeline.credits import credited
+from tests.tiny import merging_tokenizer, tiny_tokenizer
 
 Style = Literal["plain", "instructed"]
 
@@ -44,8 +47,16 @@ def test_a_question_reads_in_its_prompt_as_if_all_of_it_were_encoded_at_once() -
 def test_the_instructed_prompt_shows_the_tags_of_the_run() -> None:
     made = prompts("instructed", TagsConfig(reasoning="reasoning", answer="final"))
     text = made.decode(made.attempt("Why?"))
-    assert "<reasoning>\n...\n</reasoning>" in text
-    assert "<final>\n...\n</final>" in text
+    assert "<reasoning>...</reasoning>" in text
+    assert "<final>...</final>" in text
+
+
+def test_the_instructed_prompt_asks_for_the_blocks_that_are_scored() -> None:
+    made = prompts("instructed")
+    asked = made.decode(made.attempt("Why?"))
+    for scored in (made.reasoning("..."), made.answer("...")):
+        assert made.decode(scored) in asked
+    assert "<task>...</task>" in made.decode(made.proposal("Why?"))
 
 
 def test_a_control_string_in_a_question_stays_plain_text() -> None:
@@ -76,3 +87,52 @@ def test_the_chat_style_wraps_the_question_as_a_users_turn() -> None:
     text = made.decode(made.attempt("Why?"))
     assert text.startswith("[user]Question: Why?")
     assert text.endswith("[assistant]")
+
+
+def merging(style: Style = "instructed") -> Prompts:
+    return Prompts(merging_tokenizer(), TagsConfig(), style)
+
+
+def written(made: Prompts, text: str, question: str = "Why?") -> Rollout:
+    """A rollout whose completion is `text` in the tokenizer's own ids."""
+    prompt = made.attempt(question)
+    ids = tuple(made.tokenizer.encode(text, add_special_tokens=False))
+    count = len(prompt) + len(ids)
+    marks = (False,) * len(prompt) + (True,) * len(ids)
+    return Rollout("r", prompt + ids, marks, (-1.0,) * count, text, "end", 1, "solver@0")
+
+
+@pytest.mark.parametrize(
+    ("text", "context"),
+    [
+        ("<think>so</think>\n\n<answer>\n4\n</answer>", "<think>so</think>\n\n<answer>\n"),
+        ("<think>so</think><answer>4</answer>", "<think>so</think><answer>"),
+        ("<think>é ü</think>\n<answer>\n\né</answer>", "<think>é ü</think>\n<answer>\n\n"),
+    ],
+)
+def test_the_answer_opens_behind_the_token_that_completes_its_tag(text: str, context: str) -> None:
+    made = merging()
+    rollout = written(made, text)
+    assert made.open_answer != rollout.tokens[-len(made.open_answer) :]
+    behind = made.behind_answer_tag(rollout)
+    assert behind is not None
+    read = len(made.attempt("Why?"))
+    assert made.decode(rollout.tokens[read:behind]) == context
+    assert "<answer>" not in made.decode(rollout.tokens[read : behind - 1])
+
+
+def test_an_answer_that_was_never_opened_has_no_place_to_splice() -> None:
+    made = merging()  # the prompt's own tag is not the policy's
+    assert made.behind_answer_tag(written(made, "<think>so</think>\n<answer\n4")) is None
+    assert made.behind_answer_tag(written(made, "")) is None
+    assert made.behind_answer_tag(Rollout("r", (), (), (), "", "end", 1, "solver@0")) is None
+
+
+def test_the_answer_term_reaches_attempts_whose_tag_was_merged() -> None:
+    made = merging()
+    rollout = written(made, "<think>so</think>\n<answer>\n4\n</answer>")
+    splice = Splice(made.behind_answer_tag, lambda task: made.closed_reference(task.reference))
+    share = plan([credited([rollout], [1.0], [0.5], reference="7")], splice, "solver@0", kl=False)
+    assert (share.unspliced, share.rows[0].answer) == (0, made.closed_reference("7"))
+    seen = share.rows[0].prompt + share.rows[0].tokens[: share.rows[0].fork]
+    assert made.decode(seen).endswith("<answer>\n")

@@ -15,7 +15,7 @@ from agents.verifiers.perplexity import Perplexity
 from pipeline.config import GeneratorConfig, SolverConfig, TagsConfig, VerifierConfig
 from pipeline.ports import Sample, SampleRequest, ScoreRequest, Scores
 from pipeline.types import Group, Rollout, Task, Transcript
-from tests.tiny import tiny_tokenizer
+from tests.tiny import merging_tokenizer, tiny_tokenizer
 
 END = 1
 
@@ -126,6 +126,15 @@ def test_what_is_scored_is_what_was_sampled_to_the_token(prompts: Prompts) -> No
     [group] = SamplingSolver(engine, prompts, SolverConfig()).attempt([task()], [[1]], ["g"])
     engine.likely = {("<think>  so\n</think>\n<answer>", "4</answer>"): 0.5}
     [(evidence,)] = verifier(engine).measure([group])
+    assert evidence.reference_logprobs[0] == math.log(0.5)
+
+
+def test_a_reference_is_scored_behind_the_sampled_token_that_merged_the_tag() -> None:
+    merged = Prompts(merging_tokenizer(), TagsConfig(), "instructed")
+    engine = Script(merged, said={1: "<think>\nso\n</think>\n\n<answer>\n5\n</answer>"})
+    [group] = SamplingSolver(engine, merged, SolverConfig()).attempt([task()], [[1]], ["g"])
+    engine.likely = {("<think>\nso\n</think>\n\n<answer>\n", "4</answer>"): 0.5}
+    [(evidence,)] = verifier(engine, context=500).measure([group])
     assert evidence.reference_logprobs[0] == math.log(0.5)
 
 

@@ -87,7 +87,7 @@ def scripted_parts(config: RunConfig) -> Parts:
     learner = PolicyLearner(
         {"solver": tiny_model(vocab=264)},
         config,
-        Splice(prompts.open_answer, lambda task: prompts.closed_reference(task.reference)),
+        Splice(prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)),
         {"solver": speaker.load},
     )
     proxy = WeightProxy(
