@@ -151,7 +151,16 @@ class Prompts:
             before, after = str(text).split(mark)
         # a space belongs to the word behind it: encoded apart, it would make another first token
         head = before.rstrip(" ")
-        return self._own(head) + self.plain(before[len(head) :] + question) + self._own(after)
+        begin = () if self.style == "chat" else self._begin  # chat templates bring their own
+        asked = self.plain(before[len(head) :] + question)
+        return begin + self._own(head) + asked + self._own(after)
+
+    @cached_property
+    def _begin(self) -> tuple[int, ...]:
+        """The begin token, where the tokenizer puts one before a text by itself; else ()."""
+        bos = self.tokenizer.bos_token_id
+        by_itself = isinstance(bos, int) and self.tokenizer.encode("a")[:1] == [bos]
+        return (bos,) if by_itself else ()
 
     @lru_cache(maxsize=64)  # noqa: B019 - one Prompts lives as long as its run
     def _own(self, text: str) -> tuple[int, ...]:

@@ -6,7 +6,8 @@ import random
 from typing import Literal
 
 import pytest
-from transformers import AutoTokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from agents.prompts import Prompts
 from flows.assemble import TINY
@@ -15,7 +16,7 @@ from pipeline.config import TagsConfig
 from pipeline.types import Rollout
 from pipeline.worlds import rule, sloppy
 from tests.pipeline.credits import credited
-from tests.tiny import merging_tokenizer, tiny_tokenizer
+from tests.tiny import PAD, merging_tokenizer, tiny_tokenizer
 
 Style = Literal["plain", "instructed"]
 
@@ -76,6 +77,38 @@ def test_an_answer_block_is_its_tag_its_text_and_its_tag() -> None:
 def test_no_reasoning_leaves_the_block_out() -> None:
     assert prompts().reasoning("") == ()
     assert prompts().decode(prompts().reasoning("so")) == "<think>so</think>"
+
+
+def beginning(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The tokenizer, with its pad token put before every text, as Llama 3 does with its own."""
+    tokenizer.bos_token = PAD
+    pair = [(PAD, tokenizer.bos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(f"{PAD} $A", None, pair)
+    return tokenizer
+
+
+@pytest.mark.parametrize("style", ["plain", "instructed"])
+def test_a_prompt_begins_as_the_tokenizer_begins_a_text(style: Style) -> None:
+    tokenizer = beginning(tiny_tokenizer())
+    bos, made = tokenizer.bos_token_id, Prompts(tokenizer, TagsConfig(), style)
+    bare = prompts(style)
+    assert made.attempt("Why?") == (bos, *bare.attempt("Why?"))
+    assert made.proposal("Why?") == (bos, *bare.proposal("Why?"))
+    assert bos not in made.answer("42") + made.reasoning("so") + made.plain("x")
+
+
+def test_a_begin_token_that_is_known_but_not_put_there_is_left_out() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.bos_token = PAD
+    assert Prompts(tokenizer, TagsConfig(), "plain").attempt("Why?") == prompts().attempt("Why?")
+
+
+def test_a_chat_template_brings_its_own_begin_token() -> None:
+    tokenizer = beginning(tiny_tokenizer())
+    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    ids = Prompts(tokenizer, TagsConfig(), "chat").attempt("Why?")
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert ids[0] == tokenizer.bos_token_id
 
 
 def test_the_chat_style_wraps_the_question_as_a_users_turn() -> None:
