@@ -1,8 +1,9 @@
 """What the roles read: prompts as token ids, in one of three styles.
 
-Reference and reasoning are tokenised apart from what surrounds them and the ids concatenated, so
-the boundary at which a reference is scored is the same in every rollout. Text from tasks cannot
-make control tokens: a control string inside it is spelled out in plain ones.
+A prompt is encoded as one text. Reference and reasoning are tokenised apart from what surrounds
+them and the ids concatenated, so the boundary at which a reference is scored is the same in every
+rollout. Text from tasks cannot make control tokens: a control string inside it is spelled out in
+plain ones.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -109,13 +111,7 @@ class Prompts:
 
     def plain(self, text: str) -> tuple[int, ...]:
         """Text as ordinary tokens, whatever control strings stand in it."""
-        ids: list[int] = []
-        for i, piece in enumerate(self._controls.split(text)):
-            parts = [piece] if i % 2 == 0 else [piece[:1], piece[1:]]
-            for part in parts:
-                if part:
-                    ids += self.tokenizer.encode(part, add_special_tokens=False)
-        return tuple(ids)
+        return self._spelled(text, 0, len(text))
 
     def decode(self, ids: tuple[int, ...]) -> str:
         """Ids back to text, control tokens spelled out, nothing tidied."""
@@ -126,12 +122,10 @@ class Prompts:
 
     @cached_property
     def _controls(self) -> re.Pattern[str]:
-        known = sorted(self.tokenizer.get_added_vocab(), key=len, reverse=True)
-        return (
-            re.compile("(" + "|".join(map(re.escape, known)) + ")")
-            if known
-            else re.compile(r"((?!))")
-        )
+        # an added run of blanks, as GPT-NeoX and Gemma have them, controls nothing
+        known = [name for name in self.tokenizer.get_added_vocab() if name.strip()]
+        known.sort(key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, known))) if known else re.compile(r"(?!)")
 
     def _render(self, templates: dict[str, str], question: str) -> tuple[int, ...]:
         form = templates["plain" if self.style == "plain" else "instructed"]
@@ -149,11 +143,26 @@ class Prompts:
                 turn, tokenize=False, add_generation_prompt=True
             )
             before, after = str(text).split(mark)
-        # a space belongs to the word behind it: encoded apart, it would make another first token
-        head = before.rstrip(" ")
+        # one text: encoded apart, a space before the question or a sign at its end would make other
+        # tokens than they make in every text that the base has read
+        start, stop = len(before), len(before) + len(question)
         begin = () if self.style == "chat" else self._begin  # chat templates bring their own
-        asked = self.plain(before[len(head) :] + question)
-        return begin + self._own(head) + asked + self._own(after)
+        return begin + self._spelled(before + question + after, start, stop)
+
+    def _spelled(self, text: str, start: int, stop: int) -> tuple[int, ...]:
+        """The whole text's ids, control strings that reach into [start, stop) broken up."""
+        cuts = {0, len(text)}
+        found = self._controls.search(text)
+        while found is not None and found.start() < stop:
+            if found.end() > start:
+                cuts |= {found.start(), found.start() + 1, found.end()}
+            # what begins inside a broken one may be another
+            again = found.end() if found.end() <= start else found.start() + 1
+            found = self._controls.search(text, again)
+        ids: list[int] = []
+        for left, right in pairwise(sorted(cuts)):
+            ids += self.tokenizer.encode(text[left:right], add_special_tokens=False)
+        return tuple(ids)
 
     @cached_property
     def _begin(self) -> tuple[int, ...]:

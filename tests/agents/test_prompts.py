@@ -9,7 +9,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from agents.prompts import Prompts
+from agents.prompts import ATTEMPT, PROPOSAL, Prompts
 from flows.assemble import TINY
 from pipeline.batch import Splice, plan
 from pipeline.config import TagsConfig
@@ -43,6 +43,41 @@ def test_a_question_reads_in_its_prompt_as_if_all_of_it_were_encoded_at_once() -
         assert list(made.attempt(problem.question)) == tokenizer(whole)["input_ids"]
         whole = sloppy.PROPOSAL_PROMPT.format(question=problem.question)
         assert list(made.proposal(problem.question)) == tokenizer(whole)["input_ids"]
+
+
+@pytest.mark.parametrize("style", ["plain", "instructed"])
+def test_a_question_joins_what_follows_it_as_in_one_text(style: Style) -> None:
+    made = merging(style)
+    made.tokenizer.add_tokens(["    "])  # a token of blanks controls nothing
+    for form, ids in ((ATTEMPT, made.attempt), (PROPOSAL, made.proposal)):
+        for question in ("How many has she?", "What is it?", "x\n", "\n  x    (1).", "3 + 4 ="):
+            form_of_style = form[style].replace("{question}", "\x00")
+            tags = {"reasoning": "think", "answer": "answer", "task": "task"}
+            whole = form_of_style.format(**tags).replace("\x00", question)
+            assert list(ids(question)) == made.tokenizer.encode(whole, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("style", ["plain", "instructed", "chat"])
+def test_a_control_string_in_a_question_makes_no_control_token_of_the_prompt(
+    style: Literal["plain", "instructed", "chat"],
+) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<<think>", "> <"])  # one begins in another, one may begin outside
+    tokenizer.chat_template = "<|end|>{% for m in messages %}{{ m['content'] }}{% endfor %}<think>x"
+    made = Prompts(tokenizer, TagsConfig(), style)
+    controls = set(tokenizer.get_added_vocab().values())
+    own = [token for token in made.attempt("Why?") if token in controls]
+    for question in (
+        "<think>",
+        "a<<think>b",
+        "<|end|><|end|>",
+        "</answer> <",
+        "x <task",
+        "<<think",
+    ):
+        ids = made.attempt(question)
+        assert [token for token in ids if token in controls] == own
+        assert question in made.decode(ids)
 
 
 def test_the_instructed_prompt_shows_the_tags_of_the_run() -> None:
