@@ -143,6 +143,8 @@ class Prompts:
                 turn, tokenize=False, add_generation_prompt=True
             )
             before, after = str(text).split(mark)
+            # a template for reasoning models may open the block, which the policy has to write
+            after = re.sub(rf"<{self.tags.reasoning}>\s*\Z", "", after)
         # one text: encoded apart, a space before the question or a sign at its end would make other
         # tokens than they make in every text that the base has read
         start, stop = len(before), len(before) + len(question)

@@ -114,6 +114,21 @@ def test_no_reasoning_leaves_the_block_out() -> None:
     assert prompts().decode(prompts().reasoning("so")) == "<think>so</think>"
 
 
+@pytest.mark.parametrize("opened", ["<think>", "<think>\n"])
+def test_a_reasoning_block_that_a_template_opens_is_left_to_the_policy(opened: str) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]\n" + opened + "{% endif %}"
+    )
+    made = Prompts(tokenizer, TagsConfig(), "chat")
+    for ids in (made.attempt("Why <think>"), made.proposal("Why <think>")):
+        assert made.decode(ids).endswith("[assistant]\n")
+        assert "Why <think>" in made.decode(ids)
+    other = Prompts(tokenizer, TagsConfig(reasoning="reason"), "chat")
+    assert opened in other.decode(other.attempt("Why?"))  # no tag of this run
+
+
 def beginning(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
     """The tokenizer, with its pad token put before every text, as Llama 3 does with its own."""
     tokenizer.bos_token = PAD
