@@ -93,9 +93,9 @@ def scripted_parts(config: RunConfig) -> Parts:
     proxy = WeightProxy(
         judge, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
     )
-    solver = SamplingSolver(speaker.engine, prompts, config.solver)
+    solver = SamplingSolver(speaker.engine, prompts, config.solver, CONTEXT)
     verifier = Perplexity(judge.engine, prompts, config.verifier, CONTEXT)
-    generator = Evolve(speaker.engine, prompts, config.generator)
+    generator = Evolve(speaker.engine, prompts, config.generator, CONTEXT)
     exam = environment.exam()
     parts = Parts(
         config=config,
