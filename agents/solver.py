@@ -19,6 +19,7 @@ class SamplingSolver:
     engine: Engine
     prompts: Prompts
     config: SolverConfig
+    context: int  # longest row the policy can read, in tokens
 
     def attempt(
         self, tasks: Sequence[Task], seeds: Sequence[Sequence[int]], ids: Sequence[str]
@@ -33,3 +34,7 @@ class SamplingSolver:
             max_tokens=self.config.max_tokens,
             temperature=self.config.temperature,
         )
+
+    def fits(self, question: str) -> bool:
+        """Whether prompt and longest attempt are together within the context."""
+        return len(self.prompts.attempt(question)) + self.config.max_tokens <= self.context

@@ -83,19 +83,19 @@ def assemble(config: RunConfig) -> Parts:
     learner = PolicyLearner(
         {line: bases.trainable() for line in lines},
         config,
-        Splice(prompts.open_answer, lambda task: prompts.closed_reference(task.reference)),
+        Splice(prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)),
         {line: engine.load for line, engine in engines.items()},
     )
     judge_engine = bases.engine(config.model.proxy_dtype, "proxy@0")
     proxy = WeightProxy(
         judge_engine, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
     )
-    solver = SamplingSolver(engines["solver"], prompts, config.solver)
+    solver = SamplingSolver(engines["solver"], prompts, config.solver, bases.context)
     verifier = VERIFIERS[config.verifier.kind](
         judge_engine, prompts, config.verifier, bases.context
     )
     probed = GENERATORS["evolve" if config.generator.kind == "none" else config.generator.kind](
-        engines.get("generator", engines["solver"]), prompts, config.generator
+        engines.get("generator", engines["solver"]), prompts, config.generator, bases.context
     )
     generator = None if config.generator.kind == "none" else probed
     pool: list[PoolGroup] = []
@@ -164,5 +164,5 @@ def _environment(config: RunConfig, prompts: Prompts, context: int) -> RuleWorld
     if config.data.source == "world":
         return RuleWorld(config)
     rows = read_rows(config.data)
-    check_lengths(rows, prompts, context)
+    check_lengths(rows, prompts, config, context)
     return Table(rows, config)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from flows.errors import Refusal
-from pipeline.config import DataConfig
+from pipeline.config import DataConfig, RunConfig
 from pipeline.environments.table import Row
 
 LARGEST_CELL = 1_000_000  # characters
@@ -30,6 +30,8 @@ class Encodes(Protocol):
     """How much room texts take in the model's context; `agents.prompts.Prompts` fills it."""
 
     def attempt(self, question: str) -> tuple[int, ...]: ...
+
+    def proposal(self, parent: str) -> tuple[int, ...]: ...
 
     def answer(self, text: str) -> tuple[int, ...]: ...
 
@@ -62,25 +64,39 @@ def read_rows(config: DataConfig) -> list[Row]:
     return [row for row in rows if isinstance(row, Row)]
 
 
-def check_lengths(rows: Sequence[Row], prompts: Encodes, context: int) -> None:
-    """Refuse rows whose question and reference leave no room to reason within the context.
+def check_lengths(rows: Sequence[Row], prompts: Encodes, config: RunConfig, context: int) -> None:
+    """Refuse rows that cannot be attempted, or shown as a parent, within the context.
 
-    context  tokens that the model can read. Raises Refusal.
+    A row must leave room for the longest attempt, for the longest proposal, and for reasoning
+    beside its reference. context: tokens that the model can read. Raises Refusal.
     """
-    problems = []
-    for row in rows:
-        asked, answered = len(prompts.attempt(row.question)), len(prompts.answer(row.reference))
-        if asked + answered >= context:
-            problems.append(
-                f"row {row.number}: question and reference take {asked} + {answered} tokens, "
-                f"the model reads {context}"
-            )
+    found = [_too_long(row, prompts, config, context) for row in rows]
+    problems = [
+        f"row {row.number}: {told}, the model reads {context}"
+        for row, told in zip(rows, found, strict=True)
+        if told
+    ]
     if problems:
         raise Refusal(
             f"{len(problems)} of {len(rows)} rows do not fit the model's context",
             problems,
-            "shorten or remove them, or use a model with a longer context",
+            "shorten or remove them, lower solver.max_tokens or generator.max_tokens, or use a "
+            "model with a longer context",
         )
+
+
+def _too_long(row: Row, prompts: Encodes, config: RunConfig, context: int) -> str:
+    """What of the row takes more tokens than the model reads; "" where all fits."""
+    asked, answered = len(prompts.attempt(row.question)), len(prompts.answer(row.reference))
+    shown = len(prompts.proposal(row.question))
+    if asked + answered >= context:
+        return f"question and reference take {asked} + {answered} tokens"
+    if asked + config.solver.max_tokens > context:
+        return f"question and solver.max_tokens are {asked} + {config.solver.max_tokens} tokens"
+    if shown + config.generator.max_tokens > context:
+        longest = config.generator.max_tokens
+        return f"as a parent, question and generator.max_tokens are {shown} + {longest} tokens"
+    return ""
 
 
 def _load(config: DataConfig) -> list[_Numbered]:

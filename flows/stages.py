@@ -9,6 +9,7 @@ the store and carried on. Prefect calls the same functions (`flows.evolve`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import JsonValue
@@ -108,13 +109,23 @@ def _climb(live: Live, round: int) -> None:
 
 
 def _warn(live: Live, record: StepRecord) -> None:
-    """Say it where a step left out what it should have learned from."""
+    """Say it where a step left out what it should have learned from, or had nothing to learn."""
     skipped = sum(update.unspliced for update in record.updates.values())
     if skipped:
         tag = live.config.tags.answer
         live.progress.say(
             f"step {record.step}: the answer term skipped {skipped} attempts, because their tokens "
             f"hold no <{tag}> of their own; give the base a tokenizer that keeps the tags whole"
+        )
+    groups = [c.judged.group for c in record.credited if c.judged.group.role == "solver"]
+    forms = Counter(t.form for group in groups for t in group.transcripts)
+    if forms and not forms["ok"]:
+        [(fault, count)] = forms.most_common(1)
+        live.progress.say(
+            f"step {record.step}: none of the {forms.total()} attempts is well formed ({count} are "
+            f"{fault}), so no reference was scored; see what the base writes with `coclimb "
+            f"rollouts {live.run}`, then raise solver.max_tokens or set tags.reasoning and "
+            "tags.answer to the tags that it knows"
         )
 
 

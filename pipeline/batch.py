@@ -29,12 +29,12 @@ Tokens = tuple[int, ...]
 class Splice:
     """Where the answer branch begins and what it says.
 
-    open_answer    token ids of the opening tag; the branch starts behind its first occurrence in
-                   the completion
+    behind         index into a rollout's tokens behind those that open its answer, where the
+                   branch starts; None where it opens none
     reference_ids  a task's reference and the closing tag, as token ids
     """
 
-    open_answer: Tokens
+    behind: Callable[[Rollout], int | None]
     reference_ids: Callable[[Task], Tokens]
 
 
@@ -184,7 +184,7 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
             rollout = group.rollouts[index]
             written += sum(rollout.written)
             branches = bool(reference) and weight > 0
-            behind = _behind(rollout, splice.open_answer) if splice and branches else None
+            behind = splice.behind(rollout) if splice and branches else None
             unspliced += branches and behind is None
             row = _row(rollout, reference, behind, bool(advantage) or kl)
             if row is not None:
@@ -231,15 +231,6 @@ def _row(rollout: Rollout, reference: Tokens, splice: int | None, policy: bool) 
         advantage=0.0,
         stale=False,
     )
-
-
-def _behind(rollout: Rollout, tag: Tokens) -> int | None:
-    """Index behind the first written occurrence of the tag; None without one."""
-    for index in range(len(rollout.tokens) - len(tag) + 1):
-        end = index + len(tag)
-        if rollout.written[index] and rollout.tokens[index:end] == tag:
-            return end
-    return None
 
 
 def micro_batches(rows: Sequence[Row], token_budget: int) -> Iterator[MicroBatch]:

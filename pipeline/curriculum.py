@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -83,13 +83,19 @@ class Seen:
 
 
 def sift(
-    groups: Sequence[Group], seen: Seen, config: GeneratorConfig, *, round: int, question_limit: int
+    groups: Sequence[Group],
+    seen: Seen,
+    config: GeneratorConfig,
+    *,
+    round: int,
+    fits: Callable[[str], bool],
 ) -> Proposed:
     """A round's generator groups -> their candidate tasks, with a reason per proposal.
 
-    seen            seeds, earlier tasks and probe questions; left as it is, so whoever owns it
-                    adds the tasks that came of the round
-    question_limit  characters above which a question is too long
+    seen   seeds, earlier tasks and probe questions; left as it is, so whoever owns it adds the
+           tasks that came of the round
+    fits   whether a question can be attempted, and shown as a parent, within the model's context;
+           one that cannot is dropped as too_long, never cut
 
     Proposals are read in order, and the first of two alike in the round is the candidate. A
     candidate's reference is empty and its confidence 0 while it waits for its consensus; under
@@ -103,7 +109,7 @@ def sift(
         tasks: list[Task | None] = []
         reasons: list[ProposalEvidence] = []
         for rollout, transcript in zip(group.rollouts, group.transcripts, strict=True):
-            drop, similarity = _text_verdict(group.task.question, transcript, question_limit), 0.0
+            drop, similarity = _text_verdict(group.task.question, transcript, fits), 0.0
             if drop == "admitted":
                 drop, similarity = _copy_verdict(transcript.first, seen, fresh)
             task = None
@@ -132,7 +138,7 @@ def gives_away(question: str, reference: str) -> bool:
     return words in spans
 
 
-def _text_verdict(parent: str, transcript: Transcript, question_limit: int) -> Drop:
+def _text_verdict(parent: str, transcript: Transcript, fits: Callable[[str], bool]) -> Drop:
     """Why the text itself goes no further, or "admitted".
 
     Where the parent asks something, a proposal like it must ask too.
@@ -141,7 +147,7 @@ def _text_verdict(parent: str, transcript: Transcript, question_limit: int) -> D
         return "malformed"
     if not normalise(transcript.first) or (_asks(parent) and not _asks(transcript.first)):
         return "no_question"
-    return "too_long" if len(transcript.first) > question_limit else "admitted"
+    return "admitted" if fits(transcript.first) else "too_long"
 
 
 def _asks(text: str) -> bool:

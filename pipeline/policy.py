@@ -1,7 +1,7 @@
 """Policies in memory: load one, adapt it, read its weights, move them.
 
 What a folder holds is checked before (`model_folder`) and after loading: no weight missing,
-misshapen or not finite, a vocabulary that fits.
+misshapen or not finite, a vocabulary that fits, a tokenizer that adds nothing to a text.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pipeline.model_folder import BadModel, check_folder, find_folder, first_lin
 __all__ = [
     "BadModel",
     "State",
+    "check_fragments",
     "check_weights",
     "copy_weights",
     "encode",
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 State = Mapping[str, Tensor]
+
+# what an attempt is made of, where each fragment is encoded by itself
+FRAGMENTS = ("<think>", "so", "</think>", "\n", "<answer>", "4", " and 5", "</answer>")
 
 
 def pick_device(name: str) -> str:
@@ -64,6 +68,7 @@ def load_policy(
     folder = find_folder(folder_or_name)
     check_folder(folder)
     tokenizer = _load_tokenizer(folder)
+    check_fragments(folder, tokenizer)
     model = _load_model(folder, dtype)
     check_weights(folder, model)
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
@@ -85,6 +90,24 @@ def check_weights(place: str | Path, model: nn.Module) -> None:
     embedding = next(iter(model.parameters()))
     if not bool(embedding.any()):
         raise BadModel(place, "the first weight is all zeros", "use a trained checkpoint")
+
+
+def check_fragments(place: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer under which fragments, decoded together, are not the text they make.
+
+    One that puts a space mark before every text (SentencePiece, as in Llama 2) would have
+    references scored and trained that no policy writes. Raises BadModel.
+    """
+    text = "".join(FRAGMENTS)
+    ids = [token for fragment in FRAGMENTS for token in encode(tokenizer, fragment)]
+    back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if back != text:
+        raise BadModel(
+            place,
+            f"the tokenizer changes a text that is encoded in fragments ({text!r} comes back as "
+            f"{back!r})",
+            "use a base whose tokenizer puts no space before a text, such as Qwen's or Llama 3's",
+        )
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:

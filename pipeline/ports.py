@@ -90,6 +90,10 @@ class Generator(Protocol):
         """One group per parent. seeds: per parent, one per proposal. ids: one per group."""
         ...
 
+    def fits(self, question: str) -> bool:
+        """Whether a parent of this question leaves room for a whole proposal."""
+        ...
+
 
 class Solver(Protocol):
     """Attempts tasks: one group per task, parsed."""
@@ -98,6 +102,10 @@ class Solver(Protocol):
         self, tasks: Sequence[Task], seeds: Sequence[Sequence[int]], ids: Sequence[str]
     ) -> list[Group]:
         """One group per task. seeds: per task, one per attempt. ids: one per group."""
+        ...
+
+    def fits(self, question: str) -> bool:
+        """Whether the question leaves room for a whole attempt."""
         ...
 
 

@@ -16,8 +16,6 @@ from pipeline.seeds import seed_of
 from pipeline.step import Crew, StepPlan, sync_if_due, take_step
 from pipeline.types import Proposed, Remembered, StepRecord, SyncRecord, Task
 
-QUESTION_LIMIT = 4000  # characters; a longer proposal is dropped, never cut
-
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -31,7 +29,8 @@ class Known:
 def propose(crew: Crew, number: int, known: Known) -> Proposed:
     """Round `number`'s proposals, filtered: one generator group per parent, a reason per drop."""
     config = crew.config
-    if crew.generator is None:
+    generator = crew.generator
+    if generator is None:
         return Proposed(number, (), (), ())
     count = config.generator.parents * config.steps
     rng = random.Random(seed_of(config.seed, number, "parents"))
@@ -41,8 +40,12 @@ def propose(crew: Crew, number: int, known: Known) -> Proposed:
         [seed_of(config.seed, number, "propose", n, g) for g in range(size)] for n in range(count)
     ]
     ids = [f"r{number:02d}-p{n:03d}" for n in range(count)]
-    groups = crew.generator.propose(parents, seeds, ids)
-    return sift(groups, known.seen, config.generator, round=number, question_limit=QUESTION_LIMIT)
+    groups = generator.propose(parents, seeds, ids)
+
+    def fits(question: str) -> bool:
+        return crew.solver.fits(question) and generator.fits(question)
+
+    return sift(groups, known.seen, config.generator, round=number, fits=fits)
 
 
 def climb(

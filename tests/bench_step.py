@@ -104,7 +104,7 @@ class Ours:
         self.engine = engine(settings.engine_dtype, "solver@0")
         self.proxy = engine(settings.proxy_dtype, "proxy@0")
         prompts = work.prompts
-        splice = Splice(prompts.open_answer, lambda task: prompts.closed_reference(task.reference))
+        splice = Splice(prompts.behind_answer_tag, lambda t: prompts.closed_reference(t.reference))
         models = {"solver": copy.deepcopy(work.model)}
         self.learner = PolicyLearner(models, work.config, splice, {"solver": self.engine.load})
         self.steps, self.laps = 0, dict[str, list[float]]()

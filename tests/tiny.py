@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 PAD, END = "<|pad|>", "<|end|>"
@@ -52,5 +52,40 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         pad_token=PAD,
         eos_token=END,
         model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+# how Qwen's tokenizers part a text before they merge (its tokenizer.json)
+PARTS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TEXTS = (
+    "<think>\nso\n</think>\n\n<answer>\n4\n</answer>\n",
+    "<task>\nWhat is it?\n\nAnswer it?\n</task>\n\n<answer>\n4\n</answer>\n",
+    "Question: How many has she?\n\nAnswer the question and return in the following format:\n\n",
+    "Here is a task:\n\nHow many has she?\n\nWrite one new task of the same kind",
+)
+
+
+def merging_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE as Qwen's: no tag is a token, and a sign takes the line break behind it."""
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(PARTS), behavior="isolated")
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, level])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=[PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS * 8, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
         clean_up_tokenization_spaces=False,
     )

@@ -19,6 +19,7 @@ class Evolve:
     engine: Engine
     prompts: Prompts
     config: GeneratorConfig
+    context: int  # longest row the policy can read, in tokens
 
     def propose(
         self, parents: Sequence[Task], seeds: Sequence[Sequence[int]], ids: Sequence[str]
@@ -33,3 +34,7 @@ class Evolve:
             max_tokens=self.config.max_tokens,
             temperature=self.config.temperature,
         )
+
+    def fits(self, question: str) -> bool:
+        """Whether prompt and longest proposal are together within the context."""
+        return len(self.prompts.proposal(question)) + self.config.max_tokens <= self.context

@@ -140,14 +140,12 @@ class Perplexity:
     def _context(self, rollout: Rollout, transcript: Transcript) -> tuple[int, ...]:
         """What stands before the reference: the sampled tokens up to the opening answer tag.
 
-        Where that tag is not one run of tokens there, the parsed reasoning, encoded anew.
+        Where the tokens hold no such tag, the parsed reasoning, encoded anew.
         """
-        opened = self.prompts.open_answer
-        start = rollout.written.index(True) if True in rollout.written else len(rollout.tokens)
-        for end in range(start + len(opened), len(rollout.tokens) + 1):
-            if rollout.tokens[end - len(opened) : end] == opened:
-                return rollout.tokens[start:end]
-        return self.prompts.reasoning(transcript.first) + opened
+        behind = self.prompts.behind_answer_tag(rollout)
+        if behind is None:
+            return self.prompts.reasoning(transcript.first) + self.prompts.open_answer
+        return rollout.tokens[rollout.written.index(True) : behind]
 
     def _evidence(self, group: Group, rows: dict[int, Logprobs]) -> tuple[Evidence, ...]:
         key = (group.task.question, group.task.reference)

@@ -9,7 +9,6 @@ from pipeline.curriculum import Seen, sift
 from pipeline.evaluation.exam import Exam, ProbeItem, record
 from pipeline.parents import at_frontier
 from pipeline.ports import Generator, Solver, Verifier
-from pipeline.round import QUESTION_LIMIT
 from pipeline.seeds import seed_of
 from pipeline.types import Group, ProbeRecord, Task, Transcript
 
@@ -39,7 +38,7 @@ def generator_probe(
     depth           of the valid: mean depth
     """
     groups = _propose(exam, generator)
-    proposals = _verdicts(exam, groups, seen)
+    proposals = _verdicts(exam, groups, seen, lambda q: solver.fits(q) and generator.fits(q))
     valid = {key: p.item for key, p in proposals.items() if p.item is not None}
     attempts = _attempt(exam, solver, valid)
     labels = {
@@ -89,8 +88,10 @@ def _propose(exam: Exam, generator: Generator) -> list[Group]:
     return generator.propose(exam.parents, seeds, [f"probe-p{n:03d}" for n in range(count)])
 
 
-def _verdicts(exam: Exam, groups: list[Group], seen: Seen) -> dict[str, Proposal]:
-    sifted = sift(groups, seen, exam.generator, round=0, question_limit=QUESTION_LIMIT)
+def _verdicts(
+    exam: Exam, groups: list[Group], seen: Seen, fits: Callable[[str], bool]
+) -> dict[str, Proposal]:
+    sifted = sift(groups, seen, exam.generator, round=0, fits=fits)
     verdicts = {}
     for group, row in zip(groups, sifted.candidates, strict=True):
         for rollout, transcript, task in zip(group.rollouts, group.transcripts, row, strict=True):

@@ -13,9 +13,10 @@ from agents.prompts import Prompts
 from agents.solver import SamplingSolver
 from agents.verifiers.perplexity import Perplexity
 from pipeline.config import GeneratorConfig, SolverConfig, TagsConfig, VerifierConfig
+from pipeline.engine.local import LocalEngine
 from pipeline.ports import Sample, SampleRequest, ScoreRequest, Scores
 from pipeline.types import Group, Rollout, Task, Transcript
-from tests.tiny import tiny_tokenizer
+from tests.tiny import merging_tokenizer, tiny_model, tiny_tokenizer
 
 END = 1
 
@@ -69,7 +70,9 @@ def task(reference: str = "4") -> Task:
 
 def test_an_attempt_is_parsed_and_its_written_tokens_marked(prompts: Prompts) -> None:
     engine = Script(prompts, said={7: "<think>so</think><answer>4</answer>", 8: "four"})
-    [group] = SamplingSolver(engine, prompts, SolverConfig()).attempt([task()], [[7, 8]], ["g"])
+    [group] = SamplingSolver(engine, prompts, SolverConfig(), 500).attempt(
+        [task()], [[7, 8]], ["g"]
+    )
     assert [t.form for t in group.transcripts] == ["ok", "missing_reasoning"]
     assert (group.transcripts[0].first, group.transcripts[0].final) == ("so", "4")
     first = group.rollouts[0]
@@ -81,7 +84,7 @@ def test_an_attempt_is_parsed_and_its_written_tokens_marked(prompts: Prompts) ->
 
 def test_an_attempt_cut_by_its_budget_is_truncated(prompts: Prompts) -> None:
     engine = Script(prompts, said={7: "<think>so</think><answer>4</answer>"})
-    [group] = SamplingSolver(engine, prompts, SolverConfig(max_tokens=5)).attempt(
+    [group] = SamplingSolver(engine, prompts, SolverConfig(max_tokens=5), 500).attempt(
         [task()], [[7]], ["g"]
     )
     assert group.rollouts[0].stop == "length"
@@ -90,9 +93,34 @@ def test_an_attempt_cut_by_its_budget_is_truncated(prompts: Prompts) -> None:
 
 def test_a_proposal_is_a_rollout_with_a_question_and_a_stated_reference(prompts: Prompts) -> None:
     engine = Script(prompts, said={1: "<task>3 + 3?</task><answer>6</answer>"})
-    [group] = Evolve(engine, prompts, GeneratorConfig()).propose([task()], [[1]], ["p"])
+    [group] = Evolve(engine, prompts, GeneratorConfig(), 500).propose([task()], [[1]], ["p"])
     assert group.role == "generator"
     assert (group.transcripts[0].first, group.transcripts[0].final) == ("3 + 3?", "6")
+
+
+def test_a_question_fits_where_its_prompt_and_the_longest_text_do(prompts: Prompts) -> None:
+    engine, long = Script(prompts), "日" * 50  # 150 tokens in 50 characters
+    asked, shown = len(prompts.attempt(long)), len(prompts.proposal(long))
+    assert asked > 150
+    for room, fits in ((asked + 7, True), (asked + 6, False)):
+        assert SamplingSolver(engine, prompts, SolverConfig(max_tokens=7), room).fits(long) is fits
+    for room, fits in ((shown + 9, True), (shown + 8, False)):
+        assert Evolve(engine, prompts, GeneratorConfig(max_tokens=9), room).fits(long) is fits
+
+
+def test_what_fits_is_what_the_engine_samples(prompts: Prompts) -> None:
+    model = tiny_model(vocab=264)  # reads 512 tokens
+    engine = LocalEngine(model, eos_ids=frozenset({END}), pad_id=0, version="solver@0")
+    solver = SamplingSolver(engine, prompts, SolverConfig(max_tokens=4), 512)
+    empty = len(prompts.attempt(""))
+    for length, fits in ((512 - 4 - empty, True), (512 - 3 - empty, False)):
+        long = replace(task(), question="x" * length)
+        assert solver.fits(long.question) is fits
+        if fits:
+            solver.attempt([long], [[1]], ["g"])
+        else:
+            with pytest.raises(ValueError, match="the model reads 512"):
+                solver.attempt([long], [[1]], ["g"])
 
 
 def attempted(transcripts: Sequence[Transcript], reference: str = "4") -> Group:
@@ -123,9 +151,18 @@ def test_the_reference_is_scored_with_and_without_each_reasoning(prompts: Prompt
 def test_what_is_scored_is_what_was_sampled_to_the_token(prompts: Prompts) -> None:
     said = "<think>  so\n</think>\n<answer> 5 </answer>"
     engine = Script(prompts, said={1: said})
-    [group] = SamplingSolver(engine, prompts, SolverConfig()).attempt([task()], [[1]], ["g"])
+    [group] = SamplingSolver(engine, prompts, SolverConfig(), 500).attempt([task()], [[1]], ["g"])
     engine.likely = {("<think>  so\n</think>\n<answer>", "4</answer>"): 0.5}
     [(evidence,)] = verifier(engine).measure([group])
+    assert evidence.reference_logprobs[0] == math.log(0.5)
+
+
+def test_a_reference_is_scored_behind_the_sampled_token_that_merged_the_tag() -> None:
+    merged = Prompts(merging_tokenizer(), TagsConfig(), "instructed")
+    engine = Script(merged, said={1: "<think>\nso\n</think>\n\n<answer>\n5\n</answer>"})
+    [group] = SamplingSolver(engine, merged, SolverConfig(), 500).attempt([task()], [[1]], ["g"])
+    engine.likely = {("<think>\nso\n</think>\n\n<answer>\n", "4</answer>"): 0.5}
+    [(evidence,)] = verifier(engine, context=500).measure([group])
     assert evidence.reference_logprobs[0] == math.log(0.5)
 
 

@@ -87,15 +87,15 @@ def scripted_parts(config: RunConfig) -> Parts:
     learner = PolicyLearner(
         {"solver": tiny_model(vocab=264)},
         config,
-        Splice(prompts.open_answer, lambda task: prompts.closed_reference(task.reference)),
+        Splice(prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)),
         {"solver": speaker.load},
     )
     proxy = WeightProxy(
         judge, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
     )
-    solver = SamplingSolver(speaker.engine, prompts, config.solver)
+    solver = SamplingSolver(speaker.engine, prompts, config.solver, CONTEXT)
     verifier = Perplexity(judge.engine, prompts, config.verifier, CONTEXT)
-    generator = Evolve(speaker.engine, prompts, config.generator)
+    generator = Evolve(speaker.engine, prompts, config.generator, CONTEXT)
     exam = environment.exam()
     parts = Parts(
         config=config,

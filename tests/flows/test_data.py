@@ -6,9 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows.assemble import assemble
 from flows.data import check_lengths, read_rows
 from flows.errors import Refusal
-from pipeline.config import DataConfig
+from pipeline.config import DataConfig, GeneratorConfig, RunConfig
 from pipeline.environments.table import Row
 
 
@@ -92,17 +93,57 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 class Letters:
-    """A token per letter."""
+    """A token per letter; a parent's prompt has two more."""
 
     def attempt(self, question: str) -> tuple[int, ...]:
         return (0,) * len(question)
+
+    def proposal(self, parent: str) -> tuple[int, ...]:
+        return (0,) * (len(parent) + 2)
 
     def answer(self, text: str) -> tuple[int, ...]:
         return (0,) * len(text)
 
 
+def longest(attempt: int, proposal: int) -> RunConfig:
+    return RunConfig.model_validate(
+        {"solver": {"max_tokens": attempt}, "generator": {"max_tokens": proposal}}
+    )
+
+
 def test_a_reference_that_leaves_no_room_is_refused_never_cut() -> None:
     rows = [Row(2, "abc", "de"), Row(3, "abc", "d" * 20)]
-    check_lengths(rows[:1], Letters(), 6)
+    check_lengths(rows[:1], Letters(), longest(1, 1), 6)
     with pytest.raises(Refusal, match=r"row 3: question and reference take 3 \+ 20 tokens"):
-        check_lengths(rows, Letters(), 6)
+        check_lengths(rows, Letters(), longest(1, 1), 6)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "proposal", "told"),
+    [
+        (7, 5, ""),
+        (8, 5, r"row 3: question and solver.max_tokens are 3 \+ 8 tokens, the model reads 10"),
+        (7, 6, r"row 3: as a parent, question and generator.max_tokens are 5 \+ 6 tokens"),
+    ],
+)
+def test_a_row_leaves_room_for_the_longest_attempt_and_the_longest_proposal(
+    attempt: int, proposal: int, told: str
+) -> None:
+    rows, config = [Row(2, "a", "b"), Row(3, "abc", "d")], longest(attempt, proposal)
+    if not told:
+        check_lengths(rows, Letters(), config, 10)
+        return
+    with pytest.raises(Refusal, match=told) as caught:
+        check_lengths(rows, Letters(), config, 10)
+    assert "1 of 2 rows" in str(caught.value)
+    assert "lower solver.max_tokens or generator.max_tokens" in str(caught.value)
+
+
+def test_a_run_over_a_file_is_refused_before_its_base_is_copied(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(HEAD + "".join(f"How much is {n}?,{n}\n" for n in range(9)))
+    config = RunConfig.model_validate({"data": {"source": str(file)}})
+    assert assemble(config).crew.solver.fits("How much is 3?")
+    tight = config.model_copy(update={"generator": GeneratorConfig(max_tokens=505)})
+    with pytest.raises(Refusal, match=r"9 of 9 rows[\s\S]*row 2: as a parent, .*reads 512"):
+        assemble(tight)

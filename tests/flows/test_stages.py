@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from flows.errors import Refusal
 from flows.live import Live
 from flows.owning import Interrupted
 from flows.restore import Diverged
+from pipeline.config import TagsConfig
 from pipeline.faults import POINTS, arm, armed, disarm
 from store import invariants, ledger, points, questions
 from store.errors import Owned
@@ -150,6 +152,23 @@ def test_a_step_that_comes_out_otherwise_stops_the_run(bench: Bench) -> None:
         session.connection().exec_driver_sql("UPDATE learner_update SET loss = loss + 1")
     with pytest.raises(Diverged, match="step 1 of round 1 came out otherwise"):
         bench.go_on()
+
+
+def test_a_step_without_a_well_formed_attempt_says_so_with_the_remedy(tmp_path: Path) -> None:
+    tags = TagsConfig(reasoning="reason")  # which the script does not write
+    bench = Bench(tmp_path, SMALL.model_copy(update={"rounds": 1, "steps": 1, "tags": tags}))
+    heard = Heard()
+    bench.go_on(progress=heard)
+    [told] = [line for line in heard.said if "well formed" in line]
+    assert re.search(r"step 1: none of the 12 attempts .*\d+ are missing_reasoning", told)
+    assert "rollouts run`" in told
+    assert "tags.reasoning" in told
+
+
+def test_a_step_with_well_formed_attempts_says_nothing(bench: Bench) -> None:
+    heard = Heard()
+    bench.go_on(progress=heard)
+    assert heard.said == []
 
 
 def interrupt() -> None:

@@ -35,7 +35,13 @@ def reference_ids(task: Task) -> Tokens:
     return (*map(int, task.reference.split()), CLOSE)
 
 
-SPLICE = Splice((OPEN,), reference_ids)
+def behind(rollout: Rollout) -> int | None:
+    """The index behind the first opening tag that was written."""
+    written = zip(rollout.tokens, rollout.written, strict=True)
+    return next((i + 1 for i, (t, wrote) in enumerate(written) if wrote and t == OPEN), None)
+
+
+SPLICE = Splice(behind, reference_ids)
 
 
 def rollout(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -36,9 +37,14 @@ def seen_with(**texts: str) -> Seen:
     return seen
 
 
+def within(limit: int) -> Callable[[str], bool]:
+    """Whether a text has at most so many characters."""
+    return lambda text: len(text) <= limit
+
+
 def drops(seen: Seen, *questions: str, limit: int = 500) -> list[str]:
     group = group_of(*(proposal(seat, text) for seat, text in enumerate(questions)))
-    return [e.drop for e in sift([group], seen, CONFIG, round=1, question_limit=limit).evidence[0]]
+    return [e.drop for e in sift([group], seen, CONFIG, round=1, fits=within(limit)).evidence[0]]
 
 
 def test_likeness_is_the_share_of_common_word_triples():
@@ -143,7 +149,7 @@ def test_every_drop_has_its_reason():
         proposal(6, "Four is here?"),
         proposal(7, "four is here"),
     )
-    proposed = sift([group], seen, CONFIG, round=1, question_limit=20)
+    proposed = sift([group], seen, CONFIG, round=1, fits=within(20))
     assert [e.drop for e in proposed.evidence[0]] == [
         "malformed",
         "no_question",
@@ -165,12 +171,12 @@ def test_a_proposal_like_a_question_must_ask_one(mark):
     group = group_of(
         proposal(0, "Two and two."), proposal(1, f"Two and two{mark}"), parent="How many?"
     )
-    found = sift([group], Seen(0.95), CONFIG, round=1, question_limit=50).evidence[0]
+    found = sift([group], Seen(0.95), CONFIG, round=1, fits=within(50)).evidence[0]
     assert [e.drop for e in found] == ["no_question", "admitted"]
 
 
 def test_a_candidate_waits_for_its_consensus():
-    proposed = sift([group_of(proposal(0, TEXT))], Seen(0.95), CONFIG, round=3, question_limit=500)
+    proposed = sift([group_of(proposal(0, TEXT))], Seen(0.95), CONFIG, round=3, fits=within(500))
     (task,) = proposed.candidates[0]
     assert task == Task(
         id="t-r01-p00-g0",
@@ -187,14 +193,14 @@ def test_a_candidate_waits_for_its_consensus():
 
 def test_a_stated_reference_is_taken_at_half_confidence():
     config = GeneratorConfig(references="stated")
-    proposed = sift([group_of(proposal(0, TEXT))], Seen(0.95), config, round=1, question_limit=500)
+    proposed = sift([group_of(proposal(0, TEXT))], Seen(0.95), config, round=1, fits=within(500))
     (task,) = proposed.candidates[0]
     assert (task.reference, task.origin, task.confidence) == ("nine", "generator", 0.5)
 
 
 def test_duplicates_are_found_across_the_groups_of_a_round():
     groups = [group_of(proposal(0, TEXT)), group_of(proposal(1, TEXT))]
-    proposed = sift(groups, Seen(0.95), CONFIG, round=1, question_limit=500)
+    proposed = sift(groups, Seen(0.95), CONFIG, round=1, fits=within(500))
     assert [e[0].drop for e in proposed.evidence] == ["admitted", "duplicate_in_round"]
 
 
@@ -207,7 +213,7 @@ def test_sifting_leaves_what_was_seen_as_it_was():
 def test_a_sibling_takes_nothing_from_the_novelty_of_another():
     near = TEXT.replace("12", "14")
     group = group_of(proposal(0, TEXT), proposal(1, near))
-    proposed = sift([group], Seen(0.95), CONFIG, round=1, question_limit=500)
+    proposed = sift([group], Seen(0.95), CONFIG, round=1, fits=within(500))
     assert [e.similarity for e in proposed.evidence[0]] == [0.0, 0.0]
 
 

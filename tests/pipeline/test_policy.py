@@ -10,10 +10,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from pipeline.policy import (
     BadModel,
+    check_fragments,
     copy_weights,
     encode,
     end_ids,
@@ -24,7 +27,7 @@ from pipeline.policy import (
     replica,
     wrap_lora,
 )
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import merging_tokenizer, tiny_model, tiny_tokenizer
 
 
 def logits(model: nn.Module) -> torch.Tensor:
@@ -154,6 +157,39 @@ def test_a_broken_folder_is_refused_with_its_place_in_one_line(folder: Path, fau
         load(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def marking(scheme: str) -> PreTrainedTokenizerFast:
+    """A SentencePiece-like tokenizer; "prepended" is Llama 2's own, the others are Metaspace's."""
+    tokenizer = Tokenizer(models.BPE())
+    if scheme == "prepended":
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+        parts = [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        tokenizer.decoder = decoders.Sequence(parts)
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+        tokenizer.decoder = decoders.Metaspace(prepend_scheme=scheme, split=False)
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["</s>"], show_progress=False)
+    tokenizer.train_from_iterator(["<think>so</think>\n<answer>4 and 5</answer>"] * 4, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")
+
+
+@pytest.mark.parametrize("scheme", ["always", "first", "prepended"])
+def test_a_tokenizer_that_marks_the_start_of_every_text_is_refused(
+    folder: Path, scheme: str
+) -> None:
+    marking(scheme).save_pretrained(folder)
+    with pytest.raises(BadModel, match=r"changes a text .*; use a base whose tokenizer") as caught:
+        load(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tokenizer", [marking("never"), tiny_tokenizer(), merging_tokenizer()])
+def test_a_tokenizer_that_adds_nothing_is_let_in(tokenizer: PreTrainedTokenizerFast) -> None:
+    check_fragments("here", tokenizer)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all", "a/b/c", ""])

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 
+from pipeline.config import GeneratorConfig, ProbeConfig, RunConfig
+from pipeline.curriculum import Seen
+from pipeline.environments.table import TableTruth
+from pipeline.evaluation.exam import Exam
+from pipeline.evaluation.generator import generator_probe
 from pipeline.parents import at_frontier, choose_parents
-from pipeline.round import seed_slice
+from pipeline.ports import Consensus
+from pipeline.round import Known, propose, seed_slice
 from pipeline.seeds import seed_of
-from pipeline.types import Remembered, Task
+from pipeline.step import Crew
+from pipeline.types import Group, Remembered, Rollout, Task, Transcript
 
 
 def tasks(count: int, name: str = "seed") -> list[Task]:
@@ -60,3 +70,74 @@ def test_without_a_frontier_every_parent_is_a_seed() -> None:
     chosen = choose_parents(tasks(3), [], 8, random.Random(1))
     assert len(chosen) == 8
     assert {task.id for task in chosen} <= {"seed-0", "seed-1", "seed-2"}
+
+
+@dataclass
+class Says:
+    """A generator and a solver in one: says the same for every task, reads `room` characters."""
+
+    said: Sequence[str]
+    room: int
+
+    def propose(
+        self, parents: Sequence[Task], seeds: Sequence[Sequence[int]], ids: Sequence[str]
+    ) -> list[Group]:
+        return [
+            Group(
+                name,
+                "generator",
+                parent,
+                tuple(
+                    Rollout(f"{name}-g{i}", (), (), (), "", "end", seed, "solver@0")
+                    for i, seed in enumerate(row)
+                ),
+                tuple(
+                    Transcript("ok", self.said[i % len(self.said)], "yes") for i in range(len(row))
+                ),
+            )
+            for parent, row, name in zip(parents, seeds, ids, strict=True)
+        ]
+
+    attempt = propose
+
+    def fits(self, question: str) -> bool:
+        return len(question) <= self.room
+
+
+SAID = ("Is it so?", "Is it much longer than that?")
+
+
+@pytest.mark.parametrize(
+    ("generator", "solver", "dropped"), [(99, 99, 0), (20, 99, 1), (99, 20, 1), (20, 20, 1)]
+)
+def test_a_proposal_that_one_of_the_roles_cannot_read_is_too_long(
+    generator: int, solver: int, dropped: int
+) -> None:
+    config = RunConfig.model_validate({"steps": 1, "generator": {"parents": 1, "group_size": 2}})
+    nobody = cast(Any, None)
+    crew = Crew(
+        config, Says(SAID, generator), cast(Any, Says(SAID, solver)), nobody, nobody, nobody, nobody
+    )
+    proposed = propose(crew, 1, Known(tasks(3), [], Seen(0.95)))
+    expected = ["admitted", "too_long"] if dropped else ["admitted", "admitted"]
+    assert [e.drop for e in proposed.evidence[0]] == expected
+    assert (proposed.candidates[0][1] is None) is bool(dropped)
+
+
+def test_the_probe_attempts_no_proposal_that_is_too_long() -> None:
+    class Attempts(Says):
+        def attempt(self, tasks: Sequence[Task], *others: Any) -> list[Group]:
+            assert all(self.fits(task.question) for task in tasks)
+            return super().attempt(tasks, *others)
+
+    class Agrees:
+        def agree(self, groups: Sequence[Group]) -> list[Consensus]:
+            return [Consensus("yes", 1.0, 0.0) for _ in groups]
+
+    exam = Exam((), (), tuple(tasks(2)), TableTruth(), ProbeConfig(), GeneratorConfig(group_size=2))
+    solver, verifier = cast(Any, Attempts(SAID, 20)), cast(Any, Agrees())
+    found = generator_probe(exam, Says(SAID, 99), solver, verifier, Seen(0.95))
+    values = {record.name: dict(record.per_task) for record in found}
+    assert values["parsed"] == {"probe-p000": 1.0, "probe-p001": 1.0}
+    # the second parent's are duplicates of the first's
+    assert values["new"] == {"probe-p000": 0.5, "probe-p001": 0.0}
