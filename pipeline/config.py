@@ -91,7 +91,10 @@ class GeneratorConfig(Section):
         "evolve", description="How tasks are proposed; 'none' trains on seed tasks alone."
     )
     frozen: bool = Field(
-        False, description="Propose without training on what proposals were worth."
+        False,
+        description="Propose without training on what proposals were worth. Under model.generator "
+        "'shared' the weights that propose still follow the solver's training; under 'own' they "
+        "stay as they began.",
     )
     parents: Positive = Field(
         4, description="Parent tasks shown per step, one generator group each."
@@ -121,7 +124,11 @@ class GeneratorConfig(Section):
 
 
 class SolverConfig(Section):
-    frozen: bool = Field(False, description="Attempt without training on the attempts.")
+    frozen: bool = Field(
+        False,
+        description="Attempt without training on the attempts; beside a generator that trains it "
+        "needs model.generator 'own'.",
+    )
     tasks: Positive = Field(32, description="Tasks attempted per step (N).")
     proposed_share: Share = Field(
         0.3, description="Largest share of a step's tasks that are proposals; the rest are seeds."
@@ -277,6 +284,11 @@ class RunConfig(Section):
         if self.solver.frozen and (self.generator.frozen or self.generator.kind == "none"):
             raise ValueError(
                 "solver and generator are both frozen, so nothing would train; unfreeze one"
+            )
+        if self.solver.frozen and self.model.generator == "shared":
+            raise ValueError(
+                "solver.frozen would not hold: the generator trains the weights that both share; "
+                'use model.generator="own"'
             )
         if (
             self.generator.kind != "none"

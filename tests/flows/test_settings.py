@@ -60,6 +60,13 @@ def test_a_contradiction_comes_with_its_remedy() -> None:
     assert "nothing would train; unfreeze one" in problem
 
 
+def test_a_solver_is_not_frozen_by_word_alone_on_weights_that_the_generator_trains() -> None:
+    (problem,) = refused("solver.frozen=true").problems
+    assert 'use model.generator="own"' in problem
+    assert load_config(None, ["solver.frozen=true", "model.generator=own"]).solver.frozen
+    assert load_config(None, ["generator.frozen=true"]).model.generator == "shared"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
