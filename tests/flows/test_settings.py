@@ -96,3 +96,9 @@ def test_a_fork_may_change_how_it_climbs_but_not_what_its_checkpoint_holds() -> 
     with pytest.raises(Refusal, match="cannot change these") as caught:
         change_config(RunConfig(), ["model.lora_rank=4", "model.base=other", "data.seed_depth=1"])
     assert len(caught.value.problems) == 3
+
+
+def test_a_fork_counts_its_steps_as_its_parent_did() -> None:
+    # with 10 steps a round, round 3 after two rounds of 20 would begin at step 21 again
+    with pytest.raises(Refusal, match="steps is 10, the checkpoint was made with 20"):
+        change_config(RunConfig(), ["steps=10"])
