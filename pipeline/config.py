@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 
 
@@ -208,7 +209,9 @@ class LearnerConfig(Section):
         description="Share of the step size left at the last of rounds * steps, and in any step "
         "after; it falls in a straight line, 1 keeps it.",
     )
-    betas: tuple[Share, Share] = Field((0.9, 0.95), description="AdamW moment decays.")
+    betas: tuple[Decay, Decay] = Field(
+        (0.9, 0.95), description="AdamW moment decays, each below 1."
+    )
     weight_decay: NonNegative = Field(0.0, description="AdamW decoupled weight decay.")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(
         1.0, description="Gradient norm above which the step is scaled down."

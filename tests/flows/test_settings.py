@@ -55,6 +55,12 @@ def test_every_problem_is_told_at_once_with_the_key_that_was_meant() -> None:
         assert told in error.problems
 
 
+def test_a_moment_that_never_decays_is_refused_before_anything_is_loaded() -> None:
+    assert refused("learner.betas=[0.9, 1.0]").problems == (
+        "learner.betas.1: should be less than 1, not 1.0",
+    )
+
+
 def test_a_contradiction_comes_with_its_remedy() -> None:
     (problem,) = refused("solver.frozen=true", "generator.kind=none").problems
     assert "nothing would train; unfreeze one" in problem
