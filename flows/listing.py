@@ -5,12 +5,13 @@ Each prints a table, or with --json the rows themselves; the JSON is a contract.
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 from rich.text import Text
 from rich.tree import Tree
@@ -19,6 +20,7 @@ from flows.errors import FAILED, Refusal
 from flows.figures import read_rounds
 from flows.home import Home
 from flows.report import as_json, axes_table, console, listing, shown
+from pipeline.types import Drop, Form, Origin, Role
 from store import invariants, questions
 from store.database import Store
 from store.errors import Unknown
@@ -27,6 +29,14 @@ from store.questions import Answer, Filter
 
 WIDE = 1000  # characters that a table may take; a narrower terminal wraps its lines
 FORMATS = (".png", ".svg", ".pdf")
+
+# the words that a task or a rollout may carry, by the option that asks for one
+WORDS = {
+    "origin": get_args(Origin),
+    "drop": get_args(Drop),
+    "role": get_args(Role),
+    "form": get_args(Form),
+}
 
 # what fits on a terminal; --json has every column
 TASK_COLUMNS = ("id", "confidence", "right", "reference", "question")
@@ -73,6 +83,7 @@ def list_rounds(home: Home, run: str, *, json: bool) -> None:
 
 def list_tasks(home: Home, run: str, only: Filter, *, json: bool) -> None:
     """Tasks and proposals, newest first."""
+    check_words(only)
     with reading(home) as store:
         rows = questions.tasks(store, questions.resolve(store, run), only)
     _show(rows, DROP_COLUMNS if only.drop else TASK_COLUMNS, json=json)
@@ -84,6 +95,7 @@ def list_rollouts(home: Home, wanted: tuple[str, str], only: Filter, *, json: bo
     wanted  a run or a task, and the run the task is in
     """
     subject, run = wanted
+    check_words(only)
     with reading(home) as store:
         try:
             name = questions.resolve(store, subject)
@@ -94,6 +106,21 @@ def list_rollouts(home: Home, wanted: tuple[str, str], only: Filter, *, json: bo
         if not rows and only.task == subject:
             lineage(store, name, subject)  # raises Unknown where there is no such thing
     _show(rows, ROLLOUT_COLUMNS, json=json)
+
+
+def check_words(only: Filter) -> None:
+    """Raise Refusal for a word that no task or rollout carries, with the one that was meant."""
+    asked = asdict(only)
+    problems = []
+    for option, known in WORDS.items():
+        word = asked[option]
+        if word is None or word in known:
+            continue
+        close = difflib.get_close_matches(word, known, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        problems.append(f"--{option}: expected one of {', '.join(known)}, not {word!r}{hint}")
+    if problems:
+        raise Refusal("nothing is called so", problems)
 
 
 def show_lineage(home: Home, name: str, run: str, *, json: bool) -> None:

@@ -171,6 +171,21 @@ def test_a_mistake_is_refused_on_one_screen(home: Path, arguments: list[str], to
     assert len(said.splitlines()) < 24
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["rollouts", "--role", "solvr"], "one of solver, generator, not 'solvr'; did you mean"),
+        (["rollouts", "--form", "Ok"], "--form: expected one of ok, empty, truncated"),
+        (["tasks", "--drop", "typo"], "--drop: expected one of admitted, malformed"),
+        (["tasks", "--origin", "rules"], "did you mean rule?"),
+    ],
+)
+def test_a_word_that_nothing_carries_is_refused_with_those_that_are_known(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    assert told in coclimb(tmp_path, *arguments, code=2).stderr
+
+
 def test_no_mistake_left_a_run(home: Path) -> None:
     coclimb(home, "run", "--set", "model.base=/no/where", "--plain", code=2)
     assert len(listed(home, "runs")) == 1
