@@ -22,7 +22,7 @@ from flows.home import Home
 from flows.report import as_json, axes_table, console, listing, shown
 from pipeline.types import Drop, Form, Origin, Role
 from store import invariants, questions
-from store.database import Store
+from store.database import Store, parse_url
 from store.errors import Unknown
 from store.lineage import Node, lineage
 from store.questions import Answer, Filter
@@ -47,7 +47,8 @@ ROLLOUT_COLUMNS = ("id", "form", "reward", "advantage", "right", "text")
 @contextmanager
 def reading(home: Home) -> Iterator[Store]:
     """The store that is there. Raises Refusal where none is, rather than make an empty one."""
-    if "://" not in home.store and not Path(home.store).exists():
+    address = parse_url(home.store)
+    if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
         raise Refusal(
             f"there is no store at {home.store}",
             remedy="`coclimb run` makes one; --home or --store names another",

@@ -206,6 +206,9 @@ def test_looking_where_nothing_is_makes_nothing(tmp_path: Path) -> None:
     told = coclimb(tmp_path / "none", "runs", code=2).stderr
     assert "there is no store" in told
     assert not (tmp_path / "none").exists()
+    missing = f"sqlite:///{tmp_path}/missing.db"
+    assert "there is no store" in coclimb(tmp_path, "--store", missing, "runs", code=2).stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_init_writes_a_file_once(tmp_path: Path) -> None:
