@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -299,3 +300,26 @@ def test_files_and_functions_keep_their_size() -> None:
         and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > 60
     ]
     assert (tall, long) == ([], [])
+
+
+def test_the_distribution_holds_every_file_of_the_rooms_and_no_other_package() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    setuptools = told["tool"]["setuptools"]
+    files = [
+        path.relative_to(ROOT)
+        for room in MAY_IMPORT
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    folders = {".".join(path.parent.parts) for path in files}
+    assert sorted(folders) == setuptools["packages"]
+    missing = [
+        path.as_posix()
+        for path in files
+        if path.suffix != ".py"
+        and not any(
+            path.match(pattern)
+            for pattern in setuptools["package-data"].get(".".join(path.parent.parts), [])
+        )
+    ]
+    assert missing == []
