@@ -38,9 +38,14 @@ WORDS = {
     "form": get_args(Form),
 }
 
+BESIDE = ("step", "round", "seconds")  # what a step says once, not each of its rows
+
 # what fits on a terminal; --json has every column
 TASK_COLUMNS = ("id", "confidence", "right", "reference", "question")
 DROP_COLUMNS = ("id", "drop", "similarity", "text")
+UPDATE_COLUMNS = (
+    "step", "round", "line", "loss", "tokens", "dead_groups", "unspliced", "mismatch",
+)  # fmt: skip
 ROLLOUT_COLUMNS = ("id", "form", "reward", "advantage", "right", "text")
 
 
@@ -80,6 +85,38 @@ def list_rounds(home: Home, run: str, *, json: bool) -> None:
             print(as_json(questions.rounds(store, name)))
             return
         console().print(axes_table(read_rounds(store, name), title=f"run {name}"))
+
+
+def list_steps(home: Home, run: str, *, json: bool) -> None:
+    """What each step did to each line of weights, and every decision about the proxy."""
+    with reading(home) as store:
+        name = questions.resolve(store, run)
+        updates, syncs = questions.updates(store, name), questions.syncs(store, name)
+    if json:
+        print(as_json(_by_step(updates, syncs)))
+        return
+    _table(updates, UPDATE_COLUMNS)
+    for sync in syncs:  # a line each: its reason would be cut in a table
+        moved = f"{sync['before']} -> {sync['after']}" if sync["accepted"] else "refused"
+        console().print(shown(f"step {sync['step']}: {moved}: {sync['reason']}"), soft_wrap=True)
+
+
+def _by_step(updates: Sequence[Answer], syncs: Sequence[Answer]) -> list[Answer]:
+    """One row per step with its updates and syncs; a sync between rounds is with the last step."""
+    found: dict[int, tuple[list[Answer], list[Answer]]] = {}
+    for side, rows in enumerate((updates, syncs)):
+        for row in rows:
+            found.setdefault(cast(int, row["step"]), ([], []))[side].append(row)
+    return [
+        {
+            "step": step,
+            "round": (taught or moved)[0]["round"],
+            "seconds": taught[0]["seconds"] if taught else None,
+            "updates": [{k: v for k, v in row.items() if k not in BESIDE} for row in taught],
+            "syncs": [{k: v for k, v in row.items() if k not in BESIDE} for row in moved],
+        }
+        for step, (taught, moved) in sorted(found.items())
+    ]
 
 
 def list_tasks(home: Home, run: str, only: Filter, *, json: bool) -> None:

@@ -12,6 +12,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def listed(home: Path, *arguments: str) -> list[dict[str, object]]:
+def listed(home: Path, *arguments: str) -> list[dict[str, Any]]:
     return json.loads(coclimb(home, *arguments, "--json").stdout)
 
 
@@ -100,6 +101,19 @@ def test_runs_and_rounds_keep_the_contract(home: Path) -> None:
             assert isinstance(figure, dict)
             assert figure["low"] <= figure["value"] <= figure["high"]
             assert figure["n"] > 0
+
+
+def test_every_step_tells_what_it_taught_and_why_the_proxy_moved(home: Path) -> None:
+    first, second = listed(home, "rounds", "last", "--steps")
+    assert [(row["step"], row["round"]) for row in (first, second)] == [(1, 1), (2, 1)]
+    (update,) = first["updates"]
+    assert update.keys() >= {"line", "loss", "tokens", "dead_groups", "unspliced", "mismatch"}
+    assert (update["line"], update["tokens"] > 0, first["syncs"]) == ("solver", True, [])
+    (sync,) = second["syncs"]  # every second step, as sync.every says
+    assert (sync["before"], sync["after"], sync["accepted"]) == ("proxy@0", "proxy@2", True)
+    told = coclimb(home, "rounds", "--steps").stdout
+    assert "dead_groups" in told
+    assert f"step 2: proxy@0 -> proxy@2: {sync['reason']}\n" in told
 
 
 def test_everything_of_a_run_can_be_listed_and_traced(home: Path) -> None:
