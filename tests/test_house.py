@@ -9,15 +9,18 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from types import ModuleType
+from typing import get_args, get_type_hints
 
 import pytest
 
+from agents import generators, verifiers
 from agents.generators import GENERATORS
 from agents.verifiers import VERIFIERS
 from flows.stages import STAGES as TAKEN
 from pipeline.advantages import ADVANTAGES
 from pipeline.config import RunConfig, Section
+from pipeline.ports import Generator, Verifier
 from pipeline.rewards import REWARDS
 from store.schema import STAGES
 
@@ -227,6 +230,15 @@ def test_every_choice_of_the_configuration_stands_in_its_table(
     section: str, field: str, table: set[str]
 ) -> None:
     assert choices(section, field) == set(table)
+
+
+@pytest.mark.parametrize(
+    ("room", "table", "port"),
+    [(generators, "GENERATORS", Generator), (verifiers, "VERIFIERS", Verifier)],
+)
+def test_a_table_asks_for_whatever_fills_the_port(room: ModuleType, table: str, port: type) -> None:
+    _, made = get_args(get_type_hints(room)[table])
+    assert get_args(made)[-1] is port  # not the one class that stands in it today
 
 
 def test_flows_take_the_stages_that_the_store_knows() -> None:
