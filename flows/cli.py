@@ -133,13 +133,21 @@ def runs(context: typer.Context, json: Json = False) -> None:
 
 
 @app.command()
-def rounds(context: typer.Context, run: Run = "last", json: Json = False) -> None:
-    """The three axes of a run, round by round."""
+def rounds(
+    context: typer.Context,
+    run: Run = "last",
+    steps: Annotated[
+        bool, typer.Option("--steps", help="Step by step: each update, and each sync with why.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """The three axes of a run, round by round; or what each of its steps did."""
     edge: Edge = context.obj
     with edge.answering():
         from flows import listing
 
-        listing.list_rounds(edge.home, run, json=json)
+        show = listing.list_steps if steps else listing.list_rounds
+        show(edge.home, run, json=json)
 
 
 @app.command()

@@ -30,8 +30,9 @@ KNOWN: dict[str, tuple[int, str]] = {
     "pipeline.environments.table.TooFewRows": (REFUSED, ""),
     "pipeline.ports.NonFinite": (
         FAILED,
-        "nothing was changed by this step; fork an earlier round with a lower "
-        "learner.learning_rate: coclimb fork RUN --round N --set learner.learning_rate=5e-5",
+        "nothing was changed by this step; fork an earlier round at a tenth of this run's step "
+        "size: coclimb fork RUN --round N --set learner.learning_rate=RATE (what a run takes "
+        "where none is set stands in the file of `coclimb init`)",
     ),
     "flows.restore.Diverged": (REFUSED, ""),
     "sqlalchemy.exc.DBAPIError": (FAILED, "is the store reachable? `coclimb doctor` looks"),

@@ -5,12 +5,13 @@ Each prints a table, or with --json the rows themselves; the JSON is a contract.
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 from rich.text import Text
 from rich.tree import Tree
@@ -19,8 +20,9 @@ from flows.errors import FAILED, Refusal
 from flows.figures import read_rounds
 from flows.home import Home
 from flows.report import as_json, axes_table, console, listing, shown
+from pipeline.types import Drop, Form, Origin, Role
 from store import invariants, questions
-from store.database import Store
+from store.database import Store, parse_url
 from store.errors import Unknown
 from store.lineage import Node, lineage
 from store.questions import Answer, Filter
@@ -28,16 +30,30 @@ from store.questions import Answer, Filter
 WIDE = 1000  # characters that a table may take; a narrower terminal wraps its lines
 FORMATS = (".png", ".svg", ".pdf")
 
+# the words that a task or a rollout may carry, by the option that asks for one
+WORDS = {
+    "origin": get_args(Origin),
+    "drop": get_args(Drop),
+    "role": get_args(Role),
+    "form": get_args(Form),
+}
+
+BESIDE = ("step", "round", "seconds")  # what a step says once, not each of its rows
+
 # what fits on a terminal; --json has every column
 TASK_COLUMNS = ("id", "confidence", "right", "reference", "question")
 DROP_COLUMNS = ("id", "drop", "similarity", "text")
+UPDATE_COLUMNS = (
+    "step", "round", "line", "loss", "tokens", "dead_groups", "unspliced", "mismatch",
+)  # fmt: skip
 ROLLOUT_COLUMNS = ("id", "form", "reward", "advantage", "right", "text")
 
 
 @contextmanager
 def reading(home: Home) -> Iterator[Store]:
     """The store that is there. Raises Refusal where none is, rather than make an empty one."""
-    if "://" not in home.store and not Path(home.store).exists():
+    address = parse_url(home.store)
+    if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
         raise Refusal(
             f"there is no store at {home.store}",
             remedy="`coclimb run` makes one; --home or --store names another",
@@ -71,8 +87,41 @@ def list_rounds(home: Home, run: str, *, json: bool) -> None:
         console().print(axes_table(read_rounds(store, name), title=f"run {name}"))
 
 
+def list_steps(home: Home, run: str, *, json: bool) -> None:
+    """What each step did to each line of weights, and every decision about the proxy."""
+    with reading(home) as store:
+        name = questions.resolve(store, run)
+        updates, syncs = questions.updates(store, name), questions.syncs(store, name)
+    if json:
+        print(as_json(_by_step(updates, syncs)))
+        return
+    _table(updates, UPDATE_COLUMNS)
+    for sync in syncs:  # a line each: its reason would be cut in a table
+        moved = f"{sync['before']} -> {sync['after']}" if sync["accepted"] else "refused"
+        console().print(shown(f"step {sync['step']}: {moved}: {sync['reason']}"), soft_wrap=True)
+
+
+def _by_step(updates: Sequence[Answer], syncs: Sequence[Answer]) -> list[Answer]:
+    """One row per step with its updates and syncs; a sync between rounds is with the last step."""
+    found: dict[int, tuple[list[Answer], list[Answer]]] = {}
+    for side, rows in enumerate((updates, syncs)):
+        for row in rows:
+            found.setdefault(cast(int, row["step"]), ([], []))[side].append(row)
+    return [
+        {
+            "step": step,
+            "round": (taught or moved)[0]["round"],
+            "seconds": taught[0]["seconds"] if taught else None,
+            "updates": [{k: v for k, v in row.items() if k not in BESIDE} for row in taught],
+            "syncs": [{k: v for k, v in row.items() if k not in BESIDE} for row in moved],
+        }
+        for step, (taught, moved) in sorted(found.items())
+    ]
+
+
 def list_tasks(home: Home, run: str, only: Filter, *, json: bool) -> None:
     """Tasks and proposals, newest first."""
+    check_words(only)
     with reading(home) as store:
         rows = questions.tasks(store, questions.resolve(store, run), only)
     _show(rows, DROP_COLUMNS if only.drop else TASK_COLUMNS, json=json)
@@ -84,6 +133,7 @@ def list_rollouts(home: Home, wanted: tuple[str, str], only: Filter, *, json: bo
     wanted  a run or a task, and the run the task is in
     """
     subject, run = wanted
+    check_words(only)
     with reading(home) as store:
         try:
             name = questions.resolve(store, subject)
@@ -94,6 +144,21 @@ def list_rollouts(home: Home, wanted: tuple[str, str], only: Filter, *, json: bo
         if not rows and only.task == subject:
             lineage(store, name, subject)  # raises Unknown where there is no such thing
     _show(rows, ROLLOUT_COLUMNS, json=json)
+
+
+def check_words(only: Filter) -> None:
+    """Raise Refusal for a word that no task or rollout carries, with the one that was meant."""
+    asked = asdict(only)
+    problems = []
+    for option, known in WORDS.items():
+        word = asked[option]
+        if word is None or word in known:
+            continue
+        close = difflib.get_close_matches(word, known, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        problems.append(f"--{option}: expected one of {', '.join(known)}, not {word!r}{hint}")
+    if problems:
+        raise Refusal("nothing is called so", problems)
 
 
 def show_lineage(home: Home, name: str, run: str, *, json: bool) -> None:

@@ -106,9 +106,11 @@ def deaf() -> Iterator[None]:
         yield
         return
     before = [signal.signal(number, signal.SIG_IGN) for number in _SIGNALS]
-    yield
-    for number, handler in zip(_SIGNALS, before, strict=True):
-        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in zip(_SIGNALS, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -14,6 +14,7 @@ from flows.live import Live
 from flows.owning import deaf
 from flows.stages import round_syncs, saved
 from pipeline.checkpoint import BadCheckpoint, restore_checkpoint, sweep, verify_checkpoint
+from pipeline.faults import fault
 from pipeline.step import replay_step
 from pipeline.types import StepRecord
 from store import ledger, points
@@ -42,6 +43,7 @@ def restore(live: Live, *, older: bool = False) -> None:
     if not listed:
         return
     point = _choose(live, listed, older)
+    fault("resume.selected")
     restore_checkpoint(live.home.root / point.folder, saved(live), point.manifest_digest)
     live.parts.learner.publish()
     _replay(live, point.round)

@@ -23,8 +23,9 @@ from pipeline.config import RunConfig
 Tree = dict[str, JsonValue]
 LARGEST = 2**20  # bytes of a configuration file
 
-# what a checkpoint and the pool in it were made for; a fork may change everything else
+# what a checkpoint, the pool in it and its count of steps were made for; a fork may change the rest
 FIXED = (
+    "steps",
     "model.base",
     "model.generator",
     "model.lora_rank",

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 
 
@@ -91,7 +92,10 @@ class GeneratorConfig(Section):
         "evolve", description="How tasks are proposed; 'none' trains on seed tasks alone."
     )
     frozen: bool = Field(
-        False, description="Propose without training on what proposals were worth."
+        False,
+        description="Propose without training on what proposals were worth. Under model.generator "
+        "'shared' the weights that propose still follow the solver's training; under 'own' they "
+        "stay as they began.",
     )
     parents: Positive = Field(
         4, description="Parent tasks shown per step, one generator group each."
@@ -121,7 +125,11 @@ class GeneratorConfig(Section):
 
 
 class SolverConfig(Section):
-    frozen: bool = Field(False, description="Attempt without training on the attempts.")
+    frozen: bool = Field(
+        False,
+        description="Attempt without training on the attempts; beside a generator that trains it "
+        "needs model.generator 'own'.",
+    )
     tasks: Positive = Field(32, description="Tasks attempted per step (N).")
     proposed_share: Share = Field(
         0.3, description="Largest share of a step's tasks that are proposals; the rest are seeds."
@@ -201,7 +209,9 @@ class LearnerConfig(Section):
         description="Share of the step size left at the last of rounds * steps, and in any step "
         "after; it falls in a straight line, 1 keeps it.",
     )
-    betas: tuple[Share, Share] = Field((0.9, 0.95), description="AdamW moment decays.")
+    betas: tuple[Decay, Decay] = Field(
+        (0.9, 0.95), description="AdamW moment decays, each below 1."
+    )
     weight_decay: NonNegative = Field(0.0, description="AdamW decoupled weight decay.")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(
         1.0, description="Gradient norm above which the step is scaled down."
@@ -277,6 +287,11 @@ class RunConfig(Section):
         if self.solver.frozen and (self.generator.frozen or self.generator.kind == "none"):
             raise ValueError(
                 "solver and generator are both frozen, so nothing would train; unfreeze one"
+            )
+        if self.solver.frozen and self.model.generator == "shared":
+            raise ValueError(
+                "solver.frozen would not hold: the generator trains the weights that both share; "
+                'use model.generator="own"'
             )
         if (
             self.generator.kind != "none"

@@ -70,22 +70,11 @@ def length_norm(reasoning_tokens: int, variant: Variant) -> float:
 
 
 def log_perplexity(logprobs: Sequence[float], reasoning_tokens: int, variant: Variant) -> float:
-    """Log of `reasoning_perplexity`: the same order, without overflow."""
-    return mean_nll(logprobs) / length_norm(reasoning_tokens, variant)
+    """Log of NOVER's P_r = exp(mean NLL / N(reasoning tokens)), >= 0; lower is better.
 
-
-def reasoning_perplexity(
-    logprobs: Sequence[float], reasoning_tokens: int, variant: Variant
-) -> float:
-    """NOVER's P_r = exp(mean NLL / N(reasoning tokens)), >= 1; lower is better.
-
-    Raises NotMeasurable as `mean_nll`, and where the perplexity exceeds the largest float.
+    The log ranks as P_r does and never overflows. Raises as `mean_nll`.
     """
-    value = log_perplexity(logprobs, reasoning_tokens, variant)
-    try:
-        return math.exp(value)
-    except OverflowError:
-        raise NotMeasurable(f"exp({value}) is not finite") from None
+    return mean_nll(logprobs) / length_norm(reasoning_tokens, variant)
 
 
 # agreement of several attempts

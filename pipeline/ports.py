@@ -5,7 +5,7 @@ The concrete parts are chosen in one place, `flows/assemble.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -202,6 +202,3 @@ class Environment(Protocol):
 
 class NonFinite(RuntimeError):
     """A loss or gradient was not finite; nothing was changed."""
-
-
-Components = Mapping[str, tuple[float, ...]]

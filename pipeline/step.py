@@ -157,10 +157,17 @@ def sync_if_due(
 
 
 def _verdict(before: PoolFigure | None, after: PoolFigure | None, gated: bool) -> tuple[bool, str]:
-    """Whether to refuse a sync, and why; a sync that nothing can measure is never refused."""
-    if before is None or after is None or len(before.per_task) < 2:
+    """Whether to refuse a sync, and why; a sync that nothing can measure is never refused.
+
+    The change is paired over the tasks that could be measured both before and after.
+    """
+    if before is None or after is None:
         return False, "no pool to measure it on"
-    change = paired(after.per_task, before.per_task)
+    old, new = dict(before.per_task), dict(after.per_task)
+    both = [task for task in old if task in new]
+    if len(both) < 2:
+        return False, f"tasks of the pool measured both before and after: {len(both)}, too few"
+    change = paired([[new[task]] for task in both], [[old[task]] for task in both])
     words = (
         f"the pool's figure changed by {change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]"
     )

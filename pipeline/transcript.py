@@ -7,7 +7,7 @@ A completion is well formed when it is, up to whitespace around the blocks,
 A tag is its exact characters. Upper-case, spaced, attributed or full-width look-alikes are text,
 and so are all other angle brackets: content inside a block, a fault outside.
 
-Where this differs from NOVER's whitespace-blind rule (`nover_format`, repository thinkwee/NOVER):
+Where this differs from NOVER's whitespace-blind rule (tag_format_reward of thinkwee/NOVER):
 
     a blank answer                              here missing_answer       there well formed
     an opening tag inside its own block         here nested               there content
@@ -109,22 +109,3 @@ def _inside(rest: Sequence[_Kind], own: _Kind, close: _Kind, other: _Kind) -> Fo
     if close not in rest:
         return "unclosed"
     return "nested" if rest[0] == other else "reordered"
-
-
-def nover_format(completion: str, blocks: Blocks) -> bool:
-    """NOVER's format rule: both first matches rebuilt without anything between equal the whole.
-
-    Compared with all whitespace removed (repository thinkwee/NOVER, tag_format_reward). There, a
-    spaced tag around an empty block passes and then crashes the extractor; here it just passes.
-    Linear: the first match starts at the first opening tag or does not exist.
-    """
-    first, final = (_first_block(completion, name) for name in (blocks.first, blocks.final))
-    rebuilt = f"<{blocks.first}>{first}</{blocks.first}><{blocks.final}>{final}</{blocks.final}>"
-    return "".join(completion.split()) == "".join(rebuilt.split())
-
-
-def _first_block(completion: str, name: str) -> str:
-    """Content of the first <name>..</name>, non-greedy; "" where there is none."""
-    _, opened, after = completion.partition(f"<{name}>")
-    content, closed, _ = after.partition(f"</{name}>")
-    return content.strip() if opened and closed else ""

@@ -267,10 +267,13 @@ class ProbeRecord:
 
 @dataclass(frozen=True, slots=True)
 class PoolFigure:
-    """The verifier's figure on its frozen pool: the estimate, and the values per task behind it."""
+    """The verifier's figure on its frozen pool.
+
+    per_task  the value of each task that could be measured, by the task's id
+    """
 
     estimate: Estimate
-    per_task: tuple[tuple[float, ...], ...]
+    per_task: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)

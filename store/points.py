@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import cast
 
 from sqlalchemy import func, select
@@ -36,7 +35,7 @@ class Point:
 def record_checkpoint(store: Store, lease: Lease, point: Point) -> None:
     """Name a verified folder as the round's checkpoint, and record the versions in it.
 
-    point.folder  as `newest_checkpoint` will hand it to its verifier; best relative to the home
+    point.folder  as `checkpoints` will tell it; best relative to the home
     """
 
     def work(session: Session) -> None:
@@ -72,18 +71,6 @@ def checkpoints(store: Store, run: str) -> list[Point]:
             )
         ).all()
         return [point_of(row) for row in sorted(rows, key=lambda r: (order[r.run_id], -r.sequence))]
-
-
-def newest_checkpoint(store: Store, run: str, verify: Callable[[Path], bool]) -> Point | None:
-    """The newest checkpoint that verifies, a fork's ancestors included, or None where none does.
-
-    Going back past a broken one is the caller's to report.
-    """
-    for point in checkpoints(store, run):
-        if verify(Path(point.folder)):
-            fault("resume.selected")
-            return point
-    return None
 
 
 def mark_pruned(store: Store, lease: Lease, folder: str) -> None:

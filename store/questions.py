@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Select, and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from store.chain import Span, ancestors, within
@@ -336,20 +336,6 @@ def rollouts(store: Store, run: str, only: Filter = ALL) -> list[Answer]:
             .order_by(GroupRow.round.desc(), GroupRow.id, RolloutRow.position)
         )
         return _answers(session, query.limit(only.limit))
-
-
-def label_truth(store: Store, run: str, kind: str = "task") -> list[Answer]:
-    """Per round, how many subjects of a kind truth told right, of how many it told at all."""
-    with store.reading() as session:
-        right = func.sum(case((TruthRow.right, 1), else_=0))
-        query = (
-            select(TruthRow.round, func.count().label("told"), right.label("right"))
-            .where(within(ancestors(session, run), TruthRow.run_id, TruthRow.round))
-            .where(TruthRow.kind == kind)
-            .group_by(TruthRow.round)
-            .order_by(TruthRow.round)
-        )
-        return _answers(session, query)
 
 
 def _here(spans: Sequence[Span], run: Column, round: Number, only: Filter) -> ColumnElement[bool]:

@@ -1,13 +1,14 @@
-"""A program, not a test: which of the three climbs is worth what, measured at equal compute.
+"""A program, not a test: which of the three climbs is worth what, at equal steps of the solver.
 
     python -m tests.study_arms --home FOLDER --seeds 1 2 3 [--jobs 2]
 
-Five arms (and the default run for as many seeds as asked) with the same number of steps, tasks and
-attempts, each a run of its own in one store, named "ARM/seed". A run that is done is not run
-again and one that was cut short is resumed, so the same command goes on where it stopped. Two jobs
-of one thread each do more in an hour than one of two threads. Then a table: each axis at start and
-end and its gain, means over seeds with 95 % intervals, and the paired difference to the full loop
-on the same held-out tasks.
+Five arms, each a run of its own per seed in one store, named "ARM/seed". Equal between arms are the
+steps, and the tasks and attempts of the solver in each; their compute is not: the arms with a
+generator also sample and train its proposals. A run that is done is not run again and one that was
+cut short is resumed, so the same command goes on where it stopped. Two jobs of one thread each do
+more in an hour than one of two threads. Then a table: each axis at start and end and its gain, and
+the difference to the full loop of the same seed on the same held-out tasks. Every interval is 95 %
+over seeds (Student's t): a seed is one draw of everything a run samples, its tasks are not.
 """
 
 from __future__ import annotations
@@ -85,13 +86,19 @@ def show(found: Estimate, sign: str = "") -> str:
 
 
 def against_full(arm: Sequence[PerTask], full: Sequence[PerTask]) -> str:
-    """Arm minus the full loop on the same tasks, clustered by task; seeds are a task's values."""
+    """Arm minus the full loop, paired by seed; "-" where one seed or no common task is all.
+
+    arm, full  per seed, in the same order, the value of each held-out task. A seed's difference is
+               that of the means over the tasks that all of them hold.
+    """
     tasks = sorted(set.intersection(*(set(p) for p in (*arm, *full))))
-    if len(tasks) < 2:
+    if not tasks:
         return "-"
-    return show(
-        paired([[p[t] for p in arm] for t in tasks], [[p[t] for p in full] for t in tasks]), "+"
-    )
+    means = [[[mean({t: p[t] for t in tasks})] for p in side] for side in (arm, full)]
+    try:
+        return show(paired(*means), "+")
+    except NotMeasurable:
+        return "-"
 
 
 def main() -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from types import ModuleType
+from typing import get_args, get_type_hints
 
 import pytest
 
+from agents import generators, verifiers
 from agents.generators import GENERATORS
 from agents.verifiers import VERIFIERS
 from flows.stages import STAGES as TAKEN
 from pipeline.advantages import ADVANTAGES
 from pipeline.config import RunConfig, Section
+from pipeline.ports import Generator, Verifier
 from pipeline.rewards import REWARDS
 from store.schema import STAGES
 
@@ -228,6 +232,15 @@ def test_every_choice_of_the_configuration_stands_in_its_table(
     assert choices(section, field) == set(table)
 
 
+@pytest.mark.parametrize(
+    ("room", "table", "port"),
+    [(generators, "GENERATORS", Generator), (verifiers, "VERIFIERS", Verifier)],
+)
+def test_a_table_asks_for_whatever_fills_the_port(room: ModuleType, table: str, port: type) -> None:
+    _, made = get_args(get_type_hints(room)[table])
+    assert get_args(made)[-1] is port  # not the one class that stands in it today
+
+
 def test_flows_take_the_stages_that_the_store_knows() -> None:
     assert tuple(TAKEN) == STAGES
 
@@ -299,3 +312,26 @@ def test_files_and_functions_keep_their_size() -> None:
         and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > 60
     ]
     assert (tall, long) == ([], [])
+
+
+def test_the_distribution_holds_every_file_of_the_rooms_and_no_other_package() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    setuptools = told["tool"]["setuptools"]
+    files = [
+        path.relative_to(ROOT)
+        for room in MAY_IMPORT
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    folders = {".".join(path.parent.parts) for path in files}
+    assert sorted(folders) == setuptools["packages"]
+    missing = [
+        path.as_posix()
+        for path in files
+        if path.suffix != ".py"
+        and not any(
+            path.match(pattern)
+            for pattern in setuptools["package-data"].get(".".join(path.parent.parts), [])
+        )
+    ]
+    assert missing == []

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from agents.generators.evolve import Evolve
+from collections.abc import Callable
 
-GENERATORS: dict[str, type[Evolve]] = {"evolve": Evolve}
+from agents.generators.evolve import Evolve
+from agents.prompts import Prompts
+from pipeline.config import GeneratorConfig
+from pipeline.ports import Engine, Generator
+
+GENERATORS: dict[str, Callable[[Engine, Prompts, GeneratorConfig], Generator]] = {"evolve": Evolve}

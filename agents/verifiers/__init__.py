@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from agents.verifiers.perplexity import Perplexity
+from collections.abc import Callable
 
-VERIFIERS: dict[str, type[Perplexity]] = {"perplexity": Perplexity}
+from agents.prompts import Prompts
+from agents.verifiers.perplexity import Perplexity
+from pipeline.config import VerifierConfig
+from pipeline.ports import Engine, Verifier
+
+# each is made from an engine under the proxy's weights; the number is the longest row it can read
+VERIFIERS: dict[str, Callable[[Engine, Prompts, VerifierConfig, int], Verifier]] = {
+    "perplexity": Perplexity
+}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.curriculum import Seen, sift
-from pipeline.evaluation.exam import Exam, ProbeItem, record
+from pipeline.evaluation.exam import Exam, ProbeItem, Values, record
 from pipeline.parents import at_frontier
 from pipeline.ports import Generator, Solver, Verifier
 from pipeline.seeds import seed_of
 from pipeline.types import Group, ProbeRecord, Task, Transcript
+
+Test = Callable[[str], float]  # of a proposal, by its rollout's id; a truth value counts 1 or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Proposal:
 def generator_probe(
     exam: Exam, generator: Generator, solver: Solver, verifier: Verifier, seen: Seen
 ) -> list[ProbeRecord]:
-    """Shares of all proposals, clustered by parent, and what is true of the valid ones.
+    """Shares of all proposals, and what is true of the valid ones, both clustered by parent.
 
     parsed          the two blocks are there
     new             and it copies no seed, no earlier task, no probe and no sibling
@@ -36,6 +38,8 @@ def generator_probe(
     stated_true     of the valid: the stated reference is right
     consensus_true  of the valid: the consensus is right (the label-truth meter)
     depth           of the valid: mean depth
+
+    Those of the valid need two parents with valid proposals; the mean is over parents.
     """
     groups = _propose(exam, generator)
     proposals = _verdicts(exam, groups, seen, lambda q: solver.fits(q) and generator.fits(q))
@@ -47,7 +51,7 @@ def generator_probe(
     }
     success = {key: _success(exam, valid[key], labels[key], attempts[key]) for key in valid}
     version = next((r.version for g in groups for r in g.rollouts), "")
-    shares: dict[str, Callable[[str], bool]] = {
+    shares: dict[str, Test] = {
         "parsed": lambda key: proposals[key].transcript.form == "ok",
         "new": lambda key: proposals[key].new,
         "valid": lambda key: key in valid,
@@ -55,28 +59,27 @@ def generator_probe(
         "easy": lambda key: success.get(key, 0.0) > 0.8,
         "hard": lambda key: success.get(key, 1.0) < 0.2,
     }
+    told: dict[str, Test] = {
+        "stated_true": lambda key: exam.truth.right(valid[key], proposals[key].transcript.final),
+        "consensus_true": lambda key: exam.truth.right(valid[key], labels[key]),
+        "depth": lambda key: valid[key].depth,
+    }
     records = [
-        record(
-            "generator",
-            name,
-            "all",
-            {g.id: [float(test(r.id)) for r in g.rollouts] for g in groups},
-            version,
-        )
+        record("generator", name, "all", _by_parent(groups, proposals, test), version)
         for name, test in shares.items()
     ]
-    told: Mapping[str, dict[str, list[float]]] = {
-        "stated_true": {
-            k: [float(exam.truth.right(i, proposals[k].transcript.final))] for k, i in valid.items()
-        },
-        "consensus_true": {k: [float(exam.truth.right(i, labels[k]))] for k, i in valid.items()},
-        "depth": {k: [float(i.depth)] for k, i in valid.items()},
-    }
-    if exam.truth.reads:
+    parents = sum(any(r.id in valid for r in g.rollouts) for g in groups)
+    if exam.truth.reads and parents > 1:
         records += [
-            record("generator", n, "valid", v, version) for n, v in told.items() if len(v) > 1
+            record("generator", name, "valid", _by_parent(groups, valid, test), version)
+            for name, test in told.items()
         ]
     return records
+
+
+def _by_parent(groups: Sequence[Group], among: Container[str], test: Test) -> Values:
+    """Per parent shown, the test of each of its proposals that are among those asked for."""
+    return {g.id: [float(test(r.id)) for r in g.rollouts if r.id in among] for g in groups}
 
 
 def _propose(exam: Exam, generator: Generator) -> list[Group]:

@@ -50,13 +50,14 @@ def pool_figure(pool: Sequence[PoolGroup], verifier: Verifier) -> PoolFigure | N
     """Pair accuracy of the present proxy on the labelled tasks of the pool.
 
     Where no task is labelled: how often the own reference beats another task's. None without a
-    pool, or where nothing of it can be measured.
+    pool, or where nothing of it can be measured. Labels alone say which, so that two figures of
+    one pool are of one kind.
     """
-    values = pair_values(pool, verifier) or matched_values(pool, verifier)
+    labelled = any(None not in entry.right for entry in pool)
+    values = (pair_values if labelled else matched_values)(pool, verifier)
     if not values:
         return None
-    per_task = tuple((v,) for v in values.values())
-    return PoolFigure(clustered(per_task), per_task)
+    return PoolFigure(clustered([[v] for v in values.values()]), tuple(values.items()))
 
 
 def named_part(pool: Sequence[PoolGroup], named: Sequence[str]) -> list[PoolGroup]:

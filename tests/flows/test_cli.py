@@ -12,6 +12,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def listed(home: Path, *arguments: str) -> list[dict[str, object]]:
+def listed(home: Path, *arguments: str) -> list[dict[str, Any]]:
     return json.loads(coclimb(home, *arguments, "--json").stdout)
 
 
@@ -100,6 +101,19 @@ def test_runs_and_rounds_keep_the_contract(home: Path) -> None:
             assert isinstance(figure, dict)
             assert figure["low"] <= figure["value"] <= figure["high"]
             assert figure["n"] > 0
+
+
+def test_every_step_tells_what_it_taught_and_why_the_proxy_moved(home: Path) -> None:
+    first, second = listed(home, "rounds", "last", "--steps")
+    assert [(row["step"], row["round"]) for row in (first, second)] == [(1, 1), (2, 1)]
+    (update,) = first["updates"]
+    assert update.keys() >= {"line", "loss", "tokens", "dead_groups", "unspliced", "mismatch"}
+    assert (update["line"], update["tokens"] > 0, first["syncs"]) == ("solver", True, [])
+    (sync,) = second["syncs"]  # every second step, as sync.every says
+    assert (sync["before"], sync["after"], sync["accepted"]) == ("proxy@0", "proxy@2", True)
+    told = coclimb(home, "rounds", "--steps").stdout
+    assert "dead_groups" in told
+    assert f"step 2: proxy@0 -> proxy@2: {sync['reason']}\n" in told
 
 
 def test_everything_of_a_run_can_be_listed_and_traced(home: Path) -> None:
@@ -171,6 +185,21 @@ def test_a_mistake_is_refused_on_one_screen(home: Path, arguments: list[str], to
     assert len(said.splitlines()) < 24
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["rollouts", "--role", "solvr"], "one of solver, generator, not 'solvr'; did you mean"),
+        (["rollouts", "--form", "Ok"], "--form: expected one of ok, empty, truncated"),
+        (["tasks", "--drop", "typo"], "--drop: expected one of admitted, malformed"),
+        (["tasks", "--origin", "rules"], "did you mean rule?"),
+    ],
+)
+def test_a_word_that_nothing_carries_is_refused_with_those_that_are_known(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    assert told in coclimb(tmp_path, *arguments, code=2).stderr
+
+
 def test_no_mistake_left_a_run(home: Path) -> None:
     coclimb(home, "run", "--set", "model.base=/no/where", "--plain", code=2)
     assert len(listed(home, "runs")) == 1
@@ -191,6 +220,9 @@ def test_looking_where_nothing_is_makes_nothing(tmp_path: Path) -> None:
     told = coclimb(tmp_path / "none", "runs", code=2).stderr
     assert "there is no store" in told
     assert not (tmp_path / "none").exists()
+    missing = f"sqlite:///{tmp_path}/missing.db"
+    assert "there is no store" in coclimb(tmp_path, "--store", missing, "runs", code=2).stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_init_writes_a_file_once(tmp_path: Path) -> None:

@@ -55,9 +55,22 @@ def test_every_problem_is_told_at_once_with_the_key_that_was_meant() -> None:
         assert told in error.problems
 
 
+def test_a_moment_that_never_decays_is_refused_before_anything_is_loaded() -> None:
+    assert refused("learner.betas=[0.9, 1.0]").problems == (
+        "learner.betas.1: should be less than 1, not 1.0",
+    )
+
+
 def test_a_contradiction_comes_with_its_remedy() -> None:
     (problem,) = refused("solver.frozen=true", "generator.kind=none").problems
     assert "nothing would train; unfreeze one" in problem
+
+
+def test_a_solver_is_not_frozen_by_word_alone_on_weights_that_the_generator_trains() -> None:
+    (problem,) = refused("solver.frozen=true").problems
+    assert 'use model.generator="own"' in problem
+    assert load_config(None, ["solver.frozen=true", "model.generator=own"]).solver.frozen
+    assert load_config(None, ["generator.frozen=true"]).model.generator == "shared"
 
 
 @pytest.mark.parametrize(
@@ -89,3 +102,9 @@ def test_a_fork_may_change_how_it_climbs_but_not_what_its_checkpoint_holds() -> 
     with pytest.raises(Refusal, match="cannot change these") as caught:
         change_config(RunConfig(), ["model.lora_rank=4", "model.base=other", "data.seed_depth=1"])
     assert len(caught.value.problems) == 3
+
+
+def test_a_fork_counts_its_steps_as_its_parent_did() -> None:
+    # with 10 steps a round, round 3 after two rounds of 20 would begin at step 21 again
+    with pytest.raises(Refusal, match="steps is 10, the checkpoint was made with 20"):
+        change_config(RunConfig(), ["steps=10"])

@@ -126,6 +126,23 @@ def test_a_fault_at_any_point_costs_nothing_that_was_committed(
     assert broken(bench) == []
 
 
+def test_a_resume_killed_after_choosing_its_checkpoint_chooses_the_same_again(
+    short: Bench, tmp_path: Path
+) -> None:
+    bench = Bench(tmp_path, short.config)
+
+    def pull() -> None:
+        raise Pulled
+
+    with armed("upd.after_commit", pull), pytest.raises(Pulled):
+        bench.go_on()
+    with armed("resume.selected", pull), pytest.raises(Pulled):
+        bench.go_on()
+    bench.go_on()
+    assert bench.chain() == short.chain()
+    assert broken(bench) == []
+
+
 def test_steps_that_were_committed_are_taken_again_without_sampling(bench: Bench) -> None:
     def after_one_step() -> None:
         disarm("upd.after_commit")

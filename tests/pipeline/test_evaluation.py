@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.config import GeneratorConfig, ProbeConfig
+from pipeline.curriculum import Seen
 from pipeline.environments.rule_world import RuleTruth
 from pipeline.evaluation.exam import Exam, PoolGroup, ProbeItem, slices
+from pipeline.evaluation.generator import generator_probe
 from pipeline.evaluation.solver import solver_probe
 from pipeline.evaluation.verifier import make_pool, matched_values, pair_values, pool_figure
 from pipeline.ports import Consensus
@@ -130,3 +132,47 @@ def test_without_labels_the_own_reference_is_set_against_anothers() -> None:
 
 def test_an_empty_pool_has_no_figure() -> None:
     assert pool_figure([], Likes({})) is None
+
+
+class Proposes:
+    """A generator that writes the given questions for each parent, with a reference to each."""
+
+    def __init__(self, *questions: Sequence[tuple[str, str]]) -> None:
+        self.questions = questions
+
+    def propose(
+        self, parents: Sequence[Task], seeds: Sequence[Sequence[int]], ids: Sequence[str]
+    ) -> list[Group]:
+        groups = []
+        for parent, said, name in zip(parents, self.questions, ids, strict=True):
+            rollouts = tuple(
+                Rollout(f"{name}-g{i}", (), (), (), "", "end", i, "generator@0")
+                for i in range(len(said))
+            )
+            texts = tuple(Transcript("ok", question, reference) for question, reference in said)
+            groups.append(Group(name, "generator", parent, rollouts, texts))
+        return groups
+
+
+def test_what_is_true_of_valid_proposals_is_clustered_by_parent_as_shares_are() -> None:
+    # one parent's three: stated right, wrong, wrong; another's one: right; a third's poses no task
+    walk = "Begin at gate {}. (1) Walk 1 gates on. Which bird sits there?"
+    deep = "Begin at gate 3. (1) Walk 4 gates on. (2) Walk 2 gates back. Which bird sits there?"
+    truth = item(9, walk.format(2)).reference
+    generator = Proposes(
+        [(walk.format(2), truth), (walk.format(4), "no"), (walk.format(6), "no")],
+        [(deep, item(9, deep).reference)],
+        [("Which one?", "this")],
+    )
+    parents = tuple(Task(f"p{i}", "Which?", "", "rule") for i in range(3))
+    exam = Exam((), (), parents, RuleTruth(), ProbeConfig(), GeneratorConfig())
+    solver = Says([Transcript("ok", "", "?")])
+    found = {
+        r.name: r for r in generator_probe(exam, generator, solver, Likes({}), Seen(threshold=1.0))
+    }
+    stated = found["stated_true"]
+    # the mean over parents of 1/3 and 1, not 2 of 4 proposals
+    assert dict(stated.per_task) == {"probe-p000": 1 / 3, "probe-p001": 1.0}
+    assert stated.estimate.value == 2 / 3
+    assert stated.estimate.n == 2
+    assert (found["depth"].estimate.value, found["valid"].estimate.n) == (1.5, 3)

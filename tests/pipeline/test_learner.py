@@ -301,18 +301,19 @@ def test_roles_that_share_weights_add_up_by_the_generator_s_weight(tmp_path: Pat
     assert stats.loss == pytest.approx(one.loss + 0.5 * two.loss, rel=1e-5)
 
 
-def test_a_frozen_solver_on_shared_weights_leaves_the_generator_to_train(tmp_path: Path):
+def test_a_frozen_generator_on_shared_weights_leaves_the_solver_to_train(tmp_path: Path):
     solver, proposals = random_groups(8), random_groups(9, role="generator")
     frozen, stats = gradients(
-        learner(config(solver={"frozen": True})), [*solver, *proposals], tmp_path / "a"
+        learner(config(generator={"frozen": True})), [*solver, *proposals], tmp_path / "a"
     )
-    alone, _ = gradients(learner(config()), proposals, tmp_path / "b")
+    alone, only = gradients(learner(config()), solver, tmp_path / "b")
     assert distance(frozen, alone) == 0.0
-    assert stats.rows == 9
+    assert stats.rows == only.rows
 
 
-def test_lines_of_their_own_train_on_their_own_groups():
-    settings = config(model={"generator": "own"}, generator={"frozen": True})
+@pytest.mark.parametrize(("frozen", "trains"), [("generator", "solver"), ("solver", "generator")])
+def test_lines_of_their_own_train_on_their_own_groups(frozen: str, trains: str):
+    settings = config(model={"generator": "own"}, **{frozen: {"frozen": True}})
     heard: list[tuple[str, str]] = []
     trained = PolicyLearner(
         {"solver": tiny_model(), "generator": tiny_model()},
@@ -322,12 +323,10 @@ def test_lines_of_their_own_train_on_their_own_groups():
     )
     stats = trained.step([*random_groups(), *random_groups(role="generator")], step=1)
     trained.publish()
-    assert set(stats) == {"solver"}
-    assert {line: v.id for line, v in trained.versions().items()} == {
-        "solver": "solver@1",
-        "generator": "generator@0",
-    }
-    assert heard == [("generator", "generator@0")]
+    assert set(stats) == {trains}
+    ids = {line: v.id for line, v in trained.versions().items()}
+    assert ids == {trains: f"{trains}@1", frozen: f"{frozen}@0"}
+    assert heard == [("generator", ids["generator"])]
 
 
 def test_published_weights_are_those_in_training():

@@ -37,9 +37,10 @@ class Learner:
         return {"solver": Version("solver@5", "solver", 5)}
 
 
-def figure(values: Sequence[float]) -> PoolFigure:
-    per_task = tuple((value,) for value in values)
-    return PoolFigure(clustered(per_task), per_task)
+def figure(values: Sequence[float], tasks: str = "abcdefgh") -> PoolFigure:
+    """A figure on tasks named by one letter each."""
+    per_task = tuple(zip(tasks[: len(values)], values, strict=True))
+    return PoolFigure(clustered([[value] for value in values]), per_task)
 
 
 def crew(sync: dict[str, object], *figures: PoolFigure | None) -> tuple[Crew, Proxy]:
@@ -107,3 +108,21 @@ def test_without_a_pool_a_sync_is_accepted_and_says_so() -> None:
     assert record.accepted
     assert record.probe_before is None
     assert "no pool" in record.reason
+
+
+def test_a_sync_is_judged_on_the_tasks_measured_both_before_and_after() -> None:
+    # a is lost and d found; b and c rise by 0.1, though position by position all would fall
+    before, after = figure([0.9, 0.6, 0.5], "abc"), figure([0.7, 0.6, 0.1], "bcd")
+    made, proxy = crew({"rule": "steps", "every": 5, "gated": True}, before, after)
+    [record] = sync_if_due(made, 1, 5)
+    assert record.accepted
+    assert "+0.1000 [+0.1000, +0.1000]" in record.reason
+    assert proxy.version.id == "proxy@5"
+
+
+def test_a_sync_with_too_few_tasks_on_both_sides_is_accepted_and_says_so() -> None:
+    before, after = figure([0.9, 0.8, 0.9], "abc"), figure([0.1, 0.2], "cd")
+    made, _ = crew({"rule": "steps", "every": 5, "gated": True}, before, after)
+    [record] = sync_if_due(made, 1, 5)
+    assert record.accepted
+    assert "both before and after: 1, too few" in record.reason

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.transcript import Blocks, nover_format, parse
+from pipeline.transcript import Blocks, parse
 from pipeline.types import Form
 
 BLOCKS = Blocks("think", "answer")
@@ -123,10 +123,29 @@ def test_blocks_without_tags_inside_round_trip(first: str, final: str):
         assert transcript.final == final.strip()
 
 
+def nover_format(completion: str) -> bool:
+    """NOVER's format rule: both first matches rebuilt without anything between equal the whole.
+
+    Compared with all whitespace removed (repository thinkwee/NOVER, tag_format_reward). There, a
+    spaced tag around an empty block passes and then crashes the extractor; here it just passes.
+    Linear: the first match starts at the first opening tag or does not exist.
+    """
+    first, final = (_first_block(completion, name) for name in (BLOCKS.first, BLOCKS.final))
+    rebuilt = f"<{BLOCKS.first}>{first}</{BLOCKS.first}><{BLOCKS.final}>{final}</{BLOCKS.final}>"
+    return "".join(completion.split()) == "".join(rebuilt.split())
+
+
+def _first_block(completion: str, name: str) -> str:
+    """Content of the first <name>..</name>, non-greedy; "" where there is none."""
+    _, opened, after = completion.partition(f"<{name}>")
+    content, closed, _ = after.partition(f"</{name}>")
+    return content.strip() if opened and closed else ""
+
+
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
 def test_what_the_strict_grammar_accepts_nover_accepts(text: str):
     if form(text) == "ok":
-        assert nover_format(text, BLOCKS)
+        assert nover_format(text)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +157,6 @@ def test_a_megabyte_is_read_in_linear_time(piece: str):
     text = piece * (2**20 // len(piece))
     start = time.process_time()
     assert form(text) != "ok"
-    nover_format(text, BLOCKS)
     assert time.process_time() - start < 5.0
 
 
@@ -161,9 +179,4 @@ def test_a_megabyte_is_read_in_linear_time(piece: str):
     ],
 )
 def test_novers_rule_is_kept_with_its_consequences(completion: str, expected: bool):
-    assert nover_format(completion, BLOCKS) is expected
-
-
-@given(st.one_of(st.text(), st.lists(st.sampled_from((*PIECES, "< think >"))).map("".join)))
-def test_novers_rule_answers_on_any_text(text: str):
-    assert nover_format(text, BLOCKS) in (True, False)
+    assert nover_format(completion) is expected

@@ -15,7 +15,6 @@ from store.database import Store
 from store.invariants import verify
 from store.leases import acquire_lease
 from store.ledger import finish, stage_done
-from store.points import newest_checkpoint
 from store.questions import runs
 
 # every fault point that a run passes in the store; those of checkpoints, leases and migrations
@@ -116,16 +115,6 @@ def test_a_start_killed_around_its_row_can_be_made_again(store: Store, point: st
         new_run(store)
     assert new_run(store) == "runa"
     assert [row["id"] for row in runs(store)] == ["runa"]
-
-
-def test_a_resume_killed_after_choosing_its_checkpoint_chooses_the_same_again(
-    told: Store,
-) -> None:
-    with pytest.raises(Killed), killed_at_pass("resume.selected", 1):
-        newest_checkpoint(told, "runa", lambda folder: True)
-    point = newest_checkpoint(told, "runa", lambda folder: True)
-    assert point is not None
-    assert point.round == 2
 
 
 def test_no_fault_point_stays_armed_after_its_block() -> None:

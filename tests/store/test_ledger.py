@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from store_story import (
@@ -47,7 +46,6 @@ from store.points import (
     checkpoints,
     fork_folders,
     mark_pruned,
-    newest_checkpoint,
     record_checkpoint,
 )
 from store.questions import runs
@@ -292,20 +290,13 @@ def test_a_finished_run_may_be_asked_for_more_rounds_but_never_for_fewer(store: 
         ask_rounds(store, lease, 2)
 
 
-def test_the_newest_checkpoint_that_verifies_is_found_and_a_pruned_one_never(store: Store) -> None:
+def test_checkpoints_are_told_newest_first_and_a_pruned_one_never(store: Store) -> None:
     lease = begun(store, 2)
-    asked: list[Path] = []
-
-    def verify_but_the_newest(folder: Path) -> bool:
-        asked.append(folder)
-        return folder.name != "round-002"
-
-    found = newest_checkpoint(store, lease.run, verify_but_the_newest)
-    assert found == Point(lease.run, 1, "round-001", "f" * 64, versions(1))
-    assert [path.name for path in asked] == ["round-002", "round-001"]
+    listed = checkpoints(store, lease.run)
+    assert [point.round for point in listed] == [2, 1, 0]
+    assert listed[1] == Point(lease.run, 1, "round-001", "f" * 64, versions(1))
     mark_pruned(store, lease, "round-001")
     assert [point.round for point in checkpoints(store, lease.run)] == [2, 0]
-    assert newest_checkpoint(store, lease.run, lambda folder: False) is None
 
 
 def test_a_fork_inherits_rounds_and_writes_its_own_after_them(store: Store) -> None:
