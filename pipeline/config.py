@@ -166,8 +166,10 @@ class RewardConfig(Section):
 
 
 class ObjectiveConfig(Section):
-    advantage: Literal["grpo", "centred", "rloo"] = Field(
-        "grpo", description="Group baseline: mean and std, mean alone, or mean of the others."
+    advantage: Literal["grpo", "centred", "rloo", "opo", "maxrl", "reinforce"] = Field(
+        "grpo",
+        description="What a reward is set against: its group's mean and std, the mean alone, the "
+        "mean of the others, the mean weighted by length, the mean as a divisor too, or nothing.",
     )
     clip_low: NonNegative = Field(
         0.2, description="How far the ratio may fall below 1 before its gain is clipped."
