@@ -171,6 +171,20 @@ class ObjectiveConfig(Section):
         description="What a reward is set against: its group's mean and std, the mean alone, the "
         "mean of the others, the mean weighted by length, the mean as a divisor too, or nothing.",
     )
+    surrogate: Literal["clip", "gspo", "cispo"] = Field(
+        "clip",
+        description="Policy loss: the ratio clipped per token, per rollout, or as a weight alone.",
+    )
+    aggregate: Literal["token", "sequence", "budget"] = Field(
+        "token",
+        description="What a step's losses are divided by: its written tokens, each rollout's own "
+        "and then their number, or their number times the longest that sampling allows.",
+    )
+    dual_clip: NonNegative = Field(
+        0.0,
+        description="Times |advantage| that a loss may reach where the advantage is negative; "
+        "0 sets no bound.",
+    )
     clip_low: NonNegative = Field(
         0.2, description="How far the ratio may fall below 1 before its gain is clipped."
     )
@@ -287,6 +301,11 @@ class RunConfig(Section):
         ):
             raise ValueError(
                 "generator.group_size is 1, so its proposals have nothing to compare; use 2 or more"
+            )
+        if 0 < self.objective.dual_clip <= 1:
+            raise ValueError(
+                "objective.dual_clip would bound the loss where nothing has moved; use 0 for none, "
+                "or more than 1 (3 is usual)"
             )
         if (
             self.reward.name == "nover"
