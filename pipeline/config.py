@@ -153,9 +153,9 @@ class VerifierConfig(Section):
 
 
 class RewardConfig(Section):
-    name: Literal["nover", "rank", "mean_probability"] = Field(
-        "nover", description="How evidence becomes a reward."
-    )
+    name: Literal[
+        "nover", "rank", "mean_probability", "verifree", "rlpr", "reasoning_advantage", "dro"
+    ] = Field("nover", description="How evidence becomes a reward.")
     form_weight: NonNegative = Field(1.0, description="Weight of the strict format reward.")
     reasoning_weight: NonNegative = Field(
         1.0, description="Weight of the in-group rank of reasoning perplexity."
