@@ -193,8 +193,20 @@ class ObjectiveConfig(Section):
     )
     kl: NonNegative = Field(
         0.0,
-        description="Coefficient of the k3 divergence to the starting weights; 0 loads no "
+        description="Coefficient of the divergence from the starting weights; 0 loads no "
         "reference.",
+    )
+    divergence: Literal["k2", "k3"] = Field(
+        "k3",
+        description="Its estimator: k3 has the divergence's value, k2 its gradient.",
+    )
+    correction: Literal["none", "token", "sequence", "token_mask", "sequence_mask"] = Field(
+        "none",
+        description="How the sampler's arithmetic is corrected for: the trainer's over the "
+        "sampler's probability of a token or a rollout, cut at the cap or put to 0 above it.",
+    )
+    correction_cap: Annotated[float, Field(ge=1)] = Field(
+        2.0, description="Largest weight of that correction."
     )
     answer_term: NonNegative = Field(
         4.0,

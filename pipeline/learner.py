@@ -2,10 +2,11 @@
 
 The loss of a role over a whole step, R the tokens of its answer branches:
 
-    mean of (surrogate(r, A) + kl * k3) + answer_term * sum of -w * log p(reference) / R
+    mean of (w * surrogate(r, A) + kl * divergence) + answer_term * sum of -w * log p(reference) / R
 
 with r = 1 in value for rollouts of the present weights (exactly on policy) and r against the
-sampler's log-probabilities for stale ones. The mean is, as objective.aggregate says,
+sampler's log-probabilities for stale ones; w corrects for the sampler's arithmetic, and is 1
+unless asked for. The mean is, as objective.aggregate says,
 
     token     sum over tokens / T, T the written tokens of the step (DAPO, arXiv 2503.14476)
     sequence  mean over rollouts of each one's own token mean (GRPO, arXiv 2402.03300; GSPO's)
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from pipeline.batch import MicroBatch, Plan, Splice, micro_batches, plan
 from pipeline.config import GeneratorConfig, RunConfig, SolverConfig
-from pipeline.objectives import SURROGATES, Slots, answer_nll, k3
+from pipeline.objectives import DIVERGENCES, SURROGATES, Slots, answer_nll, correction
 from pipeline.ports import NonFinite
 from pipeline.trainee import Trainee
 from pipeline.types import Credited, Line, Role, UpdateStats, Version
@@ -155,7 +156,7 @@ class PolicyLearner:
             sums.rows += batch.rows
 
     def _terms(self, trainee: Trainee, batch: MicroBatch, role: Role, sums: _Sums) -> Tensor:
-        """Sums over the micro-batch's slots: policy, k3, answer."""
+        """Sums over the micro-batch's slots: policy, divergence, answer."""
         objective, slots = self.config.objective, batch.policy_slots
         temperature = self._sampled_by(role).temperature
         logprobs, entropy = trainee.score(batch, temperature)
@@ -164,10 +165,13 @@ class PolicyLearner:
         old = torch.where(batch.stale, batch.sampled, now)
         own = Slots(policy, old, batch.advantages, batch.owner, batch.rows)
         loss, acted = SURROGATES[objective.surrogate](own, objective)
+        if objective.correction != "none":  # stale rollouts have old = sampled: a weight of 1
+            kind, cap = objective.correction, objective.correction_cap
+            loss = loss * correction(old, batch.sampled, batch.owner, batch.rows, kind, cap)
         divergence = policy.new_zeros(())
         if objective.kl > 0:
             start = trainee.score_start(batch, temperature)[:slots]
-            divergence = self._sum(k3(policy, start), batch)
+            divergence = self._sum(DIVERGENCES[objective.divergence](policy, start), batch)
         sums.counted += torch.stack([acted.sum(), entropy.sum(), (now - batch.sampled).abs().sum()])
         nll = answer_nll(answer, batch.weights).sum()
         return torch.stack([self._sum(loss, batch), divergence, nll])

@@ -112,6 +112,40 @@ def _pessimist(
     return loss, above | below
 
 
+def correction(
+    old: Tensor, sampled: Tensor, owner: Tensor, rollouts: int, kind: str, cap: float
+) -> Tensor:
+    """What a loss is multiplied by because the sampler's arithmetic is not the trainer's, [S].
+
+    old, sampled  [S]  log-probabilities by the trainer and by the sampler, of the same weights
+    owner         [S]  the rollout that each belongs to, below `rollouts`
+    kind  "token" and "sequence" cut the ratio old/sampled, of a token or of a whole rollout, at cap
+          (truncated importance sampling); "token_mask" and "sequence_mask" put 0 above cap
+
+    Never a gradient. This ratio is not the surrogate's: that one tells how far the update moved.
+    A rollout's ratio is a product, so long ones pass a cap sooner.
+    """
+    gaps = (old - sampled).detach()
+    if kind.startswith("sequence"):
+        gaps = gaps.new_zeros(rollouts).index_add(0, owner, gaps)[owner]
+    ratio = _ratio(gaps)
+    return torch.where(ratio > cap, 0.0, ratio) if kind.endswith("mask") else ratio.clamp(max=cap)
+
+
+def k1(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """logprobs - reference: per token of either sign, its mean the KL divergence.
+
+    Its gradient is 0 on average: it belongs in a reward, not in a loss.
+    """
+    return logprobs - reference
+
+
+def k2(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """d^2 / 2 with d = reference - logprobs, >= 0: biased in value, with the divergence's gradient
+    for tokens sampled from the policy (verl names it mse)."""
+    return 0.5 * (reference - logprobs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT) ** 2
+
+
 def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """exp(d) - d - 1 with d = reference - logprobs: per token >= 0, its mean the KL divergence.
 
@@ -119,6 +153,9 @@ def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """
     gap = (reference - logprobs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     return torch.expm1(gap) - gap
+
+
+DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"k2": k2, "k3": k3}
 
 
 def answer_nll(logprobs: Tensor, weights: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -42,11 +42,16 @@ def old_logprobs() -> list[list[float]]:
 
 
 def trl_step(
-    folder: Path, beta: float = 0.0, stale: bool = False, **changes: object
+    folder: Path,
+    beta: float = 0.0,
+    stale: bool = False,
+    weigh: Callable[[Tensor], Tensor] | None = None,
+    **changes: object,
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradient of TRL on the fixed rollouts, its own advantages included.
 
     stale  whether the rollouts come from other weights, those of `old_logprobs`
+    weigh  (trainer - sampler) log-probabilities -> what TRL multiplies each token's loss by
     """
     tokenizer, texts = tiny_tokenizer(), completions()
     settings = {
@@ -94,12 +99,19 @@ def trl_step(
     inputs = trainer._generate_and_score_completions(
         [{"prompt": p} for p in PROMPTS for _ in range(SIZE)]
     )
+    old = torch.zeros(inputs["completion_ids"].shape)
+    for row, values in zip(old, old_logprobs(), strict=True):
+        row[: len(values)] = torch.tensor(values)
     if stale:
-        old = torch.zeros(inputs["completion_ids"].shape)
-        for row, values in zip(old, old_logprobs(), strict=True):
-            row[: len(values)] = torch.tensor(values)
         inputs["old_per_token_logps"] = old
-        inputs.pop("importance_sampling_ratio", None)
+    if weigh is not None:
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+        mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+        now = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, old.shape[1])[0]
+        trainer.use_vllm = trainer.vllm_importance_sampling_correction = True
+        inputs["importance_sampling_ratio"] = weigh(
+            (now.detach() - old) * inputs["completion_mask"]
+        )
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
     found = {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
@@ -200,3 +212,38 @@ def test_off_policy_every_surrogate_and_every_mean_is_trls(
     apart = gradients(other, our_groups(plain, stale=True), tmp_path / "plain")[0]
     same = {"surrogate", "dual_clip"}.isdisjoint(ours)
     assert (distance(apart, wanted) < 1e-5) == same  # and nothing of what it is named for
+
+
+@pytest.mark.parametrize(
+    ("kind", "cap", "weigh"),
+    [
+        ("token", 1.1, lambda gaps: gaps.exp().clamp(max=1.1)),
+        ("sequence_mask", 2.0, lambda gaps: _masked(gaps.sum(1, keepdim=True).exp(), 2.0)),
+    ],
+)
+def test_the_correction_multiplies_the_loss_where_trls_does(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    cap: float,
+    weigh: Callable[[Tensor], Tensor],
+):
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    seen: list[Tensor] = []
+    wanted_loss, wanted = trl_step(tmp_path / "trl", weigh=lambda gaps: _kept(weigh(gaps), seen))
+    assert len(set(seen[0].flatten().tolist())) > 1  # some are cut, some are not
+    asked = {"answer_term": 0.0, "correction": kind, "correction_cap": cap}
+    settings = config(objective=asked)
+    trained = PolicyLearner({"solver": tiny_model(vocab=VOCAB)}, settings, SPLICE, {})
+    found, stats = gradients(trained, our_groups(settings), tmp_path / "ours")
+    assert stats.loss == pytest.approx(wanted_loss, abs=1e-5)
+    assert distance(found, wanted) < 1e-5
+
+
+def _masked(ratio: Tensor, cap: float) -> Tensor:
+    return torch.where(ratio > cap, 0.0, ratio)
+
+
+def _kept(weights: Tensor, seen: list[Tensor]) -> Tensor:
+    seen.append(weights)
+    return weights

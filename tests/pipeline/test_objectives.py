@@ -15,7 +15,10 @@ from pipeline.objectives import (
     Slots,
     answer_nll,
     clipped,
+    correction,
     dual_clipped,
+    k1,
+    k2,
     k3,
     sequence_ratio,
 )
@@ -177,10 +180,56 @@ def test_k3_is_the_hand_computed_one(logprob, reference, expected):
     assert float(value) == pytest.approx(expected, abs=1e-6)
 
 
-def test_k3_is_the_divergence_on_average():
+def test_k1_and_k3_are_the_divergence_on_average_and_k2_is_near_it():
     p = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
     q = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    assert float((p * k3(p.log(), q.log())).sum()) == pytest.approx(0.085123, abs=1e-6)
+    for estimate, mean in ((k1, 0.085123), (k2, 0.080088), (k3, 0.085123)):
+        assert float((p * estimate(p.log(), q.log())).sum()) == pytest.approx(mean, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("logprob", "reference", "one", "two"), [(-1, -1.5, 0.5, 0.125), (-2, -1, -1, 0.5)]
+)
+def test_k1_and_k2_are_the_hand_computed_ones(logprob, reference, one, two):
+    now, start = torch.tensor(float(logprob)), torch.tensor(float(reference))
+    assert (float(k1(now, start)), float(k2(now, start))) == (one, two)
+
+
+def test_k2_has_the_gradient_of_the_divergence_and_k3_has_not():
+    q = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+
+    def gradient(estimate) -> torch.Tensor:
+        logits = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64).log().requires_grad_()
+        estimate(logits.log_softmax(0)).backward()
+        return logits.grad
+
+    def drawn(estimate):
+        """Tokens are drawn, so their frequencies carry no gradient."""
+        return lambda lp: (lp.exp().detach() * estimate(lp, q.log())).sum()
+
+    exact = gradient(lambda lp: (lp.exp() * (lp - q.log())).sum())
+    torch.testing.assert_close(gradient(drawn(k2)), exact)
+    assert not torch.allclose(gradient(drawn(k3)), exact, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cap", "expected"),
+    [
+        ("token", 2.0, [1.349859, 0.818731, 2.0]),
+        ("token_mask", 3.0, [1.349859, 0.818731, 0.0]),
+        ("sequence", 3.0, [3.0, 3.0, 3.0]),
+        ("sequence", 9.0, [4.953032] * 3),
+        ("sequence_mask", 3.0, [0.0, 0.0, 0.0]),
+    ],
+)
+def test_the_correction_for_the_samplers_arithmetic(kind, cap, expected):
+    # a second rollout of one token beside the first of three: neither moves the other
+    gaps = torch.tensor([0.3, -0.2, 1.5, 0.1])
+    old = (gaps - 1).requires_grad_()
+    owner = torch.tensor([0, 0, 0, 1])
+    found = correction(old, torch.full((4,), -1.0), owner, 2, kind, cap)
+    assert found.tolist() == pytest.approx([*expected, 1.105171], abs=1e-6)
+    assert not found.requires_grad
 
 
 @given(st.floats(-30, 0), st.floats(-30, 0))
