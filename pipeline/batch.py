@@ -79,12 +79,14 @@ class Plan:
     written           written tokens of every kept rollout of the live groups, also of those whose
                       advantage is 0 and which are therefore not in `rows` (the token mean of DAPO,
                       arXiv 2503.14476, and of TRL)
+    rollouts          how many those are
     reference_tokens  tokens of all answer branches
     unspliced         rollouts with an answer weight that hold no opening tag to branch behind
     """
 
     rows: tuple[Row, ...]
     written: int
+    rollouts: int
     reference_tokens: int
     dead_groups: int
     unspliced: int
@@ -130,6 +132,7 @@ class MicroBatch:
     tokens, positions  [T]
     at, targets        [S + A] packed index that predicts, and the token predicted; policy first
     sampled, advantages, stale [S]; weights [A]
+    owner              [S] the rollout that each slot belongs to, from 0
     rows               B, how many rollouts it holds
     """
 
@@ -141,6 +144,7 @@ class MicroBatch:
     sampled: Tensor
     advantages: Tensor
     stale: Tensor
+    owner: Tensor
     weights: Tensor
     rows: int
 
@@ -159,6 +163,7 @@ class MicroBatch:
             "sampled",
             "advantages",
             "stale",
+            "owner",
             "weights",
         )
         moved = {name: getattr(self, name).to(device) for name in names}
@@ -175,7 +180,7 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
     A rollout that could not be judged trains nothing and counts in no denominator.
     """
     rows: list[Row] = []
-    written = unspliced = 0
+    written = rollouts = unspliced = 0
     for item in (c for c in credited if not c.dead):
         group = item.judged.group
         kept = zip(item.judged.kept, item.advantages, item.answer_weights, strict=True)
@@ -183,6 +188,7 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
         for index, advantage, weight in kept:
             rollout = group.rollouts[index]
             written += sum(rollout.written)
+            rollouts += any(rollout.written)
             branches = bool(reference) and weight > 0
             behind = splice.behind(rollout) if splice and branches else None
             unspliced += branches and behind is None
@@ -193,6 +199,7 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
     return Plan(
         rows=tuple(rows),
         written=written,
+        rollouts=rollouts,
         reference_tokens=sum(len(row.answer) for row in rows),
         dead_groups=sum(c.dead for c in credited),
         unspliced=unspliced,
@@ -272,6 +279,7 @@ def pack(rows: Sequence[Row]) -> MicroBatch:
         begin, fork = len(row.prompt), len(row.prompt) + row.fork
         positions += range(begin, begin + len(row.tokens))
         positions += range(fork, fork + len(row.branch))
+    slots = [len(row.at) for row in rows]
     at = [start + i for start, row in zip(starts, rows, strict=True) for i in row.at]
     at += [start + i for start, row in zip(starts, rows, strict=True) for i in _answer_at(row)]
     targets = [t for row in rows for t in row.targets] + [t for row in rows for t in row.answer]
@@ -282,8 +290,9 @@ def pack(rows: Sequence[Row]) -> MicroBatch:
         at=torch.tensor(at),
         targets=torch.tensor(targets),
         sampled=torch.tensor([x for row in rows for x in row.sampled], dtype=torch.float32),
-        advantages=_spread([row.advantage for row in rows], [len(row.at) for row in rows]),
-        stale=_spread([row.stale for row in rows], [len(row.at) for row in rows]).bool(),
+        advantages=_spread([row.advantage for row in rows], slots),
+        stale=_spread([row.stale for row in rows], slots).bool(),
+        owner=_spread(range(len(rows)), slots).long(),
         weights=_spread([row.weight for row in rows], [len(row.answer) for row in rows]),
         rows=len(rows),
     )

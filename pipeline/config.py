@@ -161,9 +161,9 @@ class VerifierConfig(Section):
 
 
 class RewardConfig(Section):
-    name: Literal["nover", "rank", "mean_probability"] = Field(
-        "nover", description="How evidence becomes a reward."
-    )
+    name: Literal[
+        "nover", "rank", "mean_probability", "verifree", "rlpr", "reasoning_advantage", "dro"
+    ] = Field("nover", description="How evidence becomes a reward.")
     form_weight: NonNegative = Field(1.0, description="Weight of the strict format reward.")
     reasoning_weight: NonNegative = Field(
         1.0, description="Weight of the in-group rank of reasoning perplexity."
@@ -174,8 +174,24 @@ class RewardConfig(Section):
 
 
 class ObjectiveConfig(Section):
-    advantage: Literal["grpo", "centred", "rloo"] = Field(
-        "grpo", description="Group baseline: mean and std, mean alone, or mean of the others."
+    advantage: Literal["grpo", "centred", "rloo", "opo", "maxrl", "reinforce"] = Field(
+        "grpo",
+        description="What a reward is set against: its group's mean and std, the mean alone, the "
+        "mean of the others, the mean weighted by length, the mean as a divisor too, or nothing.",
+    )
+    surrogate: Literal["clip", "gspo", "cispo"] = Field(
+        "clip",
+        description="Policy loss: the ratio clipped per token, per rollout, or as a weight alone.",
+    )
+    aggregate: Literal["token", "sequence", "budget"] = Field(
+        "token",
+        description="What a step's losses are divided by: its written tokens, each rollout's own "
+        "and then their number, or their number times the longest that sampling allows.",
+    )
+    dual_clip: NonNegative = Field(
+        0.0,
+        description="Times |advantage| that a loss may reach where the advantage is negative; "
+        "0 sets no bound.",
     )
     clip_low: NonNegative = Field(
         0.2, description="How far the ratio may fall below 1 before its gain is clipped."
@@ -185,8 +201,20 @@ class ObjectiveConfig(Section):
     )
     kl: NonNegative = Field(
         0.0,
-        description="Coefficient of the k3 divergence to the starting weights; 0 loads no "
+        description="Coefficient of the divergence from the starting weights; 0 loads no "
         "reference.",
+    )
+    divergence: Literal["k2", "k3"] = Field(
+        "k3",
+        description="Its estimator: k3 has the divergence's value, k2 its gradient.",
+    )
+    correction: Literal["none", "token", "sequence", "token_mask", "sequence_mask"] = Field(
+        "none",
+        description="How the sampler's arithmetic is corrected for: the trainer's over the "
+        "sampler's probability of a token or a rollout, cut at the cap or put to 0 above it.",
+    )
+    correction_cap: Annotated[float, Field(ge=1)] = Field(
+        2.0, description="Largest weight of that correction."
     )
     answer_term: NonNegative = Field(
         4.0,
@@ -300,6 +328,11 @@ class RunConfig(Section):
         ):
             raise ValueError(
                 "generator.group_size is 1, so its proposals have nothing to compare; use 2 or more"
+            )
+        if 0 < self.objective.dual_clip <= 1:
+            raise ValueError(
+                "objective.dual_clip would bound the loss where nothing has moved; use 0 for none, "
+                "or more than 1 (3 is usual)"
             )
         if (
             self.reward.name == "nover"

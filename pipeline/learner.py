@@ -1,11 +1,18 @@
 """Credited groups in, one optimiser step out: GRPO's family with VeriFree's answer term.
 
-The loss of a role over a whole step, T its written tokens and R the tokens of its answer branches:
+The loss of a role over a whole step, R the tokens of its answer branches:
 
-    (sum of clipped(r, A) + kl * sum of k3) / T + answer_term * sum of -w * log p(reference) / R
+    mean of (w * surrogate(r, A) + kl * divergence) + answer_term * sum of -w * log p(reference) / R
 
 with r = 1 in value for rollouts of the present weights (exactly on policy) and r against the
-sampler's log-probabilities for stale ones. T and R are counted before the step is split into
+sampler's log-probabilities for stale ones; w corrects for the sampler's arithmetic, and is 1
+unless asked for. The mean is, as objective.aggregate says,
+
+    token     sum over tokens / T, T the written tokens of the step (DAPO, arXiv 2503.14476)
+    sequence  mean over rollouts of each one's own token mean (GRPO, arXiv 2402.03300; GSPO's)
+    budget    sum over tokens / (rollouts * max_tokens) (Dr. GRPO, arXiv 2503.20783)
+
+T, R and the number of rollouts are counted before the step is split into
 micro-batches, so the split changes memory and speed alone.
 """
 
@@ -21,8 +28,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.batch import MicroBatch, Plan, Splice, micro_batches, plan
-from pipeline.config import RunConfig
-from pipeline.objectives import answer_nll, clipped, k3
+from pipeline.config import GeneratorConfig, RunConfig, SolverConfig
+from pipeline.objectives import DIVERGENCES, SURROGATES, Slots, answer_nll, correction
 from pipeline.ports import NonFinite
 from pipeline.trainee import Trainee
 from pipeline.types import Credited, Line, Role, UpdateStats, Version
@@ -141,32 +148,53 @@ class PolicyLearner:
         sums.unspliced += share.unspliced
         for packed in micro_batches(share.rows, self.config.learner.token_budget):
             batch = packed.on(trainee.model.device, trainee.dtype)
-            terms = weight * self._terms(trainee, batch, role, sums) / _denominators(share, batch)
+            terms = self._terms(trainee, batch, role, sums)
+            terms = weight * terms / self._denominators(share, batch, role)
             trainee.backward((terms * self._coefficients(terms)).sum())
             sums.terms += terms.detach()
             sums.slots += batch.policy_slots
             sums.rows += batch.rows
 
     def _terms(self, trainee: Trainee, batch: MicroBatch, role: Role, sums: _Sums) -> Tensor:
-        """Sums over the micro-batch's slots: policy, k3, answer."""
+        """Sums over the micro-batch's slots: policy, divergence, answer."""
         objective, slots = self.config.objective, batch.policy_slots
-        temperature = (
-            self.config.solver.temperature
-            if role == "solver"
-            else self.config.generator.temperature
-        )
+        temperature = self._sampled_by(role).temperature
         logprobs, entropy = trainee.score(batch, temperature)
         policy, answer = logprobs[:slots], logprobs[slots:]
         now = policy.detach()
         old = torch.where(batch.stale, batch.sampled, now)
-        loss, acted = clipped(
-            policy, old, batch.advantages, objective.clip_low, objective.clip_high
-        )
+        own = Slots(policy, old, batch.advantages, batch.owner, batch.rows)
+        loss, acted = SURROGATES[objective.surrogate](own, objective)
+        if objective.correction != "none":  # stale rollouts have old = sampled: a weight of 1
+            kind, cap = objective.correction, objective.correction_cap
+            loss = loss * correction(old, batch.sampled, batch.owner, batch.rows, kind, cap)
         divergence = policy.new_zeros(())
         if objective.kl > 0:
-            divergence = k3(policy, trainee.score_start(batch, temperature)[:slots]).sum()
+            start = trainee.score_start(batch, temperature)[:slots]
+            divergence = self._sum(DIVERGENCES[objective.divergence](policy, start), batch)
         sums.counted += torch.stack([acted.sum(), entropy.sum(), (now - batch.sampled).abs().sum()])
-        return torch.stack([loss.sum(), divergence, answer_nll(answer, batch.weights).sum()])
+        nll = answer_nll(answer, batch.weights).sum()
+        return torch.stack([self._sum(loss, batch), divergence, nll])
+
+    def _sum(self, losses: Tensor, batch: MicroBatch) -> Tensor:
+        """Over all slots; under "sequence" each slot counts a share of its rollout's tokens."""
+        if self.config.objective.aggregate != "sequence":
+            return losses.sum()
+        counts = torch.bincount(batch.owner, minlength=batch.rows)
+        return (losses / counts[batch.owner]).sum()
+
+    def _denominators(self, share: Plan, batch: MicroBatch, role: Role) -> Tensor:
+        """What the policy, divergence and answer terms of the whole step are divided by."""
+        whole = {
+            "token": share.written,
+            "sequence": share.rollouts,
+            "budget": share.rollouts * self._sampled_by(role).max_tokens,
+        }[self.config.objective.aggregate]
+        counts = [max(whole, 1), max(whole, 1), max(share.reference_tokens, 1)]
+        return torch.tensor(counts, dtype=torch.float32, device=batch.tokens.device)
+
+    def _sampled_by(self, role: Role) -> SolverConfig | GeneratorConfig:
+        return self.config.solver if role == "solver" else self.config.generator
 
     def _coefficients(self, like: Tensor) -> Tensor:
         return like.new_tensor([1.0, self.config.objective.kl, self.config.objective.answer_term])
@@ -211,9 +239,3 @@ def _roles(line: Line, config: RunConfig) -> tuple[Role, ...]:
     }
     frozen = {"solver": config.solver.frozen, "generator": config.generator.frozen}
     return tuple(role for role in serves.get(line, ()) if not frozen[role])
-
-
-def _denominators(share: Plan, batch: MicroBatch) -> Tensor:
-    """Written tokens for the policy and divergence terms, reference tokens for the answer term."""
-    counts = [max(share.written, 1), max(share.written, 1), max(share.reference_tokens, 1)]
-    return torch.tensor(counts, dtype=torch.float32, device=batch.tokens.device)

@@ -1,13 +1,24 @@
 """Objectives learn: per-token losses, to be minimised. How they are summed is the learner's.
 
+A surrogate is a policy's loss, one of
+
+    clip   the smaller gain of ratio and clipped ratio, per token (PPO, arXiv 1707.06347)
+    gspo   the same with one ratio per rollout, the geometric mean of its tokens' (arXiv 2507.18071)
+    cispo  the clipped ratio as a weight without gradient, silencing no token (arXiv 2506.13585)
+
 Log ratios are clamped to [-20, 20] before exp (as verl does): beyond that a token has no gradient
 in place of an infinity. No token of a healthy run comes near.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from pipeline.config import ObjectiveConfig
 
 LOG_RATIO_LIMIT = 20.0
 
@@ -26,12 +37,113 @@ def clipped(
 
     clip_high above clip_low is DAPO's clip-higher (arXiv 2503.14476).
     """
-    ratio = torch.exp((logprobs - old).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
+    return _pessimist(_ratio(logprobs - old), advantages, clip_low, clip_high)
+
+
+def dual_clipped(loss: Tensor, advantages: Tensor, cap: float) -> Tensor:
+    """The loss, at A < 0 no more than cap * |A| (dual clip, arXiv 1912.09729); cap 0 is no cap.
+
+    Without it a token whose ratio has exploded may outweigh the whole step.
+    """
+    if cap == 0:
+        return loss
+    return torch.where(advantages < 0, torch.minimum(loss, -cap * advantages), loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Written tokens of a micro-batch, as a surrogate reads them.
+
+    logprobs, old, advantages  [S] as in `clipped`
+    owner                      [S] the rollout that each belongs to, from 0
+    rollouts                   B, how many there are
+    """
+
+    logprobs: Tensor
+    old: Tensor
+    advantages: Tensor
+    owner: Tensor
+    rollouts: int
+
+
+def _clip(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
+    loss, acted = clipped(
+        slots.logprobs, slots.old, slots.advantages, config.clip_low, config.clip_high
+    )
+    return dual_clipped(loss, slots.advantages, config.dual_clip), acted
+
+
+def _gspo(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
+    ratio = sequence_ratio(slots)[slots.owner]
+    loss, acted = _pessimist(ratio, slots.advantages, config.clip_low, config.clip_high)
+    return dual_clipped(loss, slots.advantages, config.dual_clip), acted
+
+
+def _cispo(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
+    ratio = _ratio((slots.logprobs - slots.old).detach())
+    bounded = ratio.clamp(1.0 - config.clip_low, 1.0 + config.clip_high)
+    return -bounded * slots.advantages * slots.logprobs, bounded != ratio
+
+
+Surrogate = Callable[[Slots, ObjectiveConfig], tuple[Tensor, Tensor]]  # loss [S], clip acted [S]
+SURROGATES: dict[str, Surrogate] = {"clip": _clip, "gspo": _gspo, "cispo": _cispo}
+
+
+def sequence_ratio(slots: Slots) -> Tensor:
+    """exp of the mean log ratio of each rollout's tokens, [B]; 1 for a rollout without tokens."""
+    gaps = slots.logprobs - slots.old
+    sums = gaps.new_zeros(slots.rollouts).index_add(0, slots.owner, gaps)
+    counts = torch.bincount(slots.owner, minlength=slots.rollouts).clamp(min=1)
+    return _ratio(sums / counts)
+
+
+def _ratio(gaps: Tensor) -> Tensor:
+    return torch.exp(gaps.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
+
+
+def _pessimist(
+    ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float
+) -> tuple[Tensor, Tensor]:
+    """The smaller of two gains as a loss, and where that cut a gain off."""
     bounded = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
     loss = -torch.minimum(ratio * advantages, bounded * advantages)
     above = (advantages > 0) & (ratio > 1.0 + clip_high)
     below = (advantages < 0) & (ratio < 1.0 - clip_low)
     return loss, above | below
+
+
+def correction(
+    old: Tensor, sampled: Tensor, owner: Tensor, rollouts: int, kind: str, cap: float
+) -> Tensor:
+    """What a loss is multiplied by because the sampler's arithmetic is not the trainer's, [S].
+
+    old, sampled  [S]  log-probabilities by the trainer and by the sampler, of the same weights
+    owner         [S]  the rollout that each belongs to, below `rollouts`
+    kind  "token" and "sequence" cut the ratio old/sampled, of a token or of a whole rollout, at cap
+          (truncated importance sampling); "token_mask" and "sequence_mask" put 0 above cap
+
+    Never a gradient. This ratio is not the surrogate's: that one tells how far the update moved.
+    A rollout's ratio is a product, so long ones pass a cap sooner.
+    """
+    gaps = (old - sampled).detach()
+    if kind.startswith("sequence"):
+        gaps = gaps.new_zeros(rollouts).index_add(0, owner, gaps)[owner]
+    ratio = _ratio(gaps)
+    return torch.where(ratio > cap, 0.0, ratio) if kind.endswith("mask") else ratio.clamp(max=cap)
+
+
+def k1(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """logprobs - reference: per token of either sign, its mean the KL divergence.
+
+    Its gradient is 0 on average: it belongs in a reward, not in a loss.
+    """
+    return logprobs - reference
+
+
+def k2(logprobs: Tensor, reference: Tensor) -> Tensor:
+    """d^2 / 2 with d = reference - logprobs, >= 0: biased in value, with the divergence's gradient
+    for tokens sampled from the policy (verl names it mse)."""
+    return 0.5 * (reference - logprobs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT) ** 2
 
 
 def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
@@ -41,6 +153,9 @@ def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
     """
     gap = (reference - logprobs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     return torch.expm1(gap) - gap
+
+
+DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"k2": k2, "k3": k3}
 
 
 def answer_nll(logprobs: Tensor, weights: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from agents.verifiers import VERIFIERS
 from flows.stages import STAGES as TAKEN
 from pipeline.advantages import ADVANTAGES
 from pipeline.config import RunConfig, Section
+from pipeline.objectives import DIVERGENCES, SURROGATES
 from pipeline.ports import Generator, Verifier
 from pipeline.rewards import REWARDS
 from store.schema import STAGES
@@ -222,6 +223,8 @@ def choices(section: str, field: str) -> set[str]:
     [
         ("reward", "name", REWARDS.keys()),
         ("objective", "advantage", ADVANTAGES.keys()),
+        ("objective", "surrogate", SURROGATES.keys()),
+        ("objective", "divergence", DIVERGENCES.keys()),
         ("generator", "kind", GENERATORS.keys() | {"none"}),
         ("verifier", "kind", VERIFIERS.keys()),
     ],

@@ -10,9 +10,18 @@ from dataclasses import dataclass
 
 from pipeline.config import RewardConfig
 from pipeline.measures import Variant
+from pipeline.rewards.likelihood import (
+    advantage_terms,
+    advantage_weights,
+    rlpr_terms,
+    rlpr_weights,
+    verifree_terms,
+    verifree_weights,
+)
 from pipeline.rewards.nover import nover_terms, nover_weights
 from pipeline.rewards.probability import probability_terms, probability_weights
 from pipeline.rewards.ranks import Terms, rank_terms, rank_weights
+from pipeline.rewards.reflection import reflection_sum, reflection_terms
 from pipeline.types import Evidence, Group, Judged
 
 
@@ -33,6 +42,10 @@ REWARDS: dict[str, Reward] = {
     "nover": Reward(nover_terms, nover_weights),
     "rank": Reward(rank_terms, rank_weights),
     "mean_probability": Reward(probability_terms, probability_weights),
+    "verifree": Reward(verifree_terms, verifree_weights),
+    "rlpr": Reward(rlpr_terms, rlpr_weights),
+    "reasoning_advantage": Reward(advantage_terms, advantage_weights),
+    "dro": Reward(reflection_terms, reflection_sum),
 }
 
 

@@ -10,11 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl.trainer.utils import nanstd
 
-from pipeline.advantages import ADVANTAGES, centred, credit, grpo, rloo
+from pipeline.advantages import ADVANTAGES, centred, credit, grpo, maxrl, opo, rloo
 from pipeline.config import ObjectiveConfig
 from pipeline.types import Evidence, Group, Judged, ProposalEvidence, Rollout, Task, Transcript
 
 NOVER_TOTALS = [1.7, 0.4 + 1 + 5 / 6, 0.4 + 1 + 4 / 6, 0, 2.2, 0, 1 + 1 / 6, 1.2 + 1 / 3]
+
+
+# the mean they compare with is their own and plain, so a constant on every reward changes nothing
+SHIFT_FREE = ("centred", "grpo", "opo", "rloo")
+
+
+def compare(name: str, rewards: torch.Tensor) -> torch.Tensor:
+    return ADVANTAGES[name](rewards, torch.full(rewards.shape, 5))
 
 
 def tensor(*values: float) -> torch.Tensor:
@@ -30,12 +38,27 @@ def test_two_right_of_four():
     close(grpo(rewards), [0.865875, -0.865875, -0.865875, 0.865875])
     close(centred(rewards), [0.5, -0.5, -0.5, 0.5])
     close(rloo(rewards), [0.666667, -0.666667, -0.666667, 0.666667])
+    close(maxrl(rewards), [1.0, -1.0, -1.0, 1.0])
 
 
 def test_three_right_of_four_and_one_of_eight():
     close(grpo(tensor(1, 1, 1, 0)), [0.4999, 0.4999, 0.4999, -1.4997])
     close(rloo(tensor(1, 1, 1, 0)), [0.333333] * 3 + [-1.0])
     close(grpo(tensor(1, *[0] * 7)), [2.474174] + [-0.353453] * 7)
+    close(maxrl(tensor(1, 1, 1, 0)), [0.333333] * 3 + [-1.0])
+    close(maxrl(tensor(1, *[0] * 7)), [7.0] + [-1.0] * 7)
+
+
+def test_a_baseline_weighted_by_length_leans_to_long_siblings():
+    # (1 * 1 + 7 * 1) / 10 = 0.8
+    close(opo(tensor(1, 0, 0, 1), tensor(1, 1, 1, 7)), [0.2, -0.8, -0.8, 0.2])
+    # with equal lengths it is the plain mean
+    close(opo(tensor(1, 0, 0), tensor(4, 4, 4)), [0.666667, -0.333333, -0.333333])
+
+
+def test_a_mean_that_divides_needs_rewards_of_zero_or_more():
+    with pytest.raises(ValueError, match="0 or more"):
+        maxrl(tensor(1, -1))
 
 
 def test_novers_worked_group_with_and_without_scaling():
@@ -65,23 +88,27 @@ def test_grpo_is_trls_formula_on_the_same_numbers(values):
 @pytest.mark.parametrize("size", [0, 1, 3, 7, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_and_loners_get_exactly_nothing(name, size, dtype):
-    assert not ADVANTAGES[name](torch.full((size,), 0.1, dtype=dtype)).any()
+    rewards = torch.full((size,), 0.1, dtype=dtype)
+    expected = rewards if name == "reinforce" else torch.zeros_like(rewards)
+    assert compare(name, rewards).equal(expected)
 
 
 @pytest.mark.parametrize("name", sorted(ADVANTAGES))
-@given(values=st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=8), turn=st.integers(0, 7))
+@given(values=st.lists(st.floats(0, 3, width=32), min_size=1, max_size=8), turn=st.integers(0, 7))
 def test_advantages_sum_to_nothing_and_follow_their_rollouts(name, values, turn):
-    rewards = tensor(*values)
-    advantages = ADVANTAGES[name](rewards)
-    assert float(advantages.sum()) == pytest.approx(0.0, abs=1e-9)
-    moved = ADVANTAGES[name](rewards.roll(turn))
+    rewards, lengths = tensor(*values), torch.arange(1, len(values) + 1)
+    advantages = ADVANTAGES[name](rewards, lengths)
+    weights = {"opo": lengths.double(), "reinforce": torch.zeros(len(values))}
+    total = float((weights.get(name, torch.ones(len(values))) * advantages).sum())
+    assert total == pytest.approx(0.0, abs=1e-9 * max(1.0, float(advantages.abs().max())))
+    moved = ADVANTAGES[name](rewards.roll(turn), lengths.roll(turn))
     torch.testing.assert_close(moved, advantages.roll(turn), atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(ADVANTAGES))
+@pytest.mark.parametrize("name", SHIFT_FREE)
 def test_a_constant_on_every_reward_changes_nothing(name):
     rewards = tensor(0.25, 1.5, 0.0)
-    torch.testing.assert_close(ADVANTAGES[name](rewards + 2), ADVANTAGES[name](rewards))
+    torch.testing.assert_close(compare(name, rewards + 2), compare(name, rewards))
 
 
 def test_the_table_of_advantages_is_the_choice_in_the_config():

@@ -9,7 +9,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.objectives import answer_nll, clipped, k3
+from pipeline.config import ObjectiveConfig
+from pipeline.objectives import (
+    SURROGATES,
+    Slots,
+    answer_nll,
+    clipped,
+    correction,
+    dual_clipped,
+    k1,
+    k2,
+    k3,
+    sequence_ratio,
+)
 
 
 def loss_at(
@@ -71,6 +83,69 @@ def test_two_completions_of_two_and_six_tokens_are_averaged_by_token():
     assert float(loss.mean()) == pytest.approx(0.125)
 
 
+def slots(gaps: list[float], advantages: list[float], owner: list[int] | None = None) -> Slots:
+    """Slots whose ratios to the sampler's log-probabilities, all -0.5, are exp(gaps)."""
+    old = torch.full((len(gaps),), -0.5, dtype=torch.float64)
+    now = (old + torch.tensor(gaps, dtype=torch.float64)).requires_grad_()
+    owner = owner or [0] * len(gaps)
+    weights = torch.tensor(advantages, dtype=torch.float64)
+    return Slots(now, old, weights, torch.tensor(owner), max(owner) + 1)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "cap", "expected"),
+    [(4.0, -1.0, 3.0, 3.0), (4.0, -1.0, 0.0, 4.0), (2.0, -1.0, 3.0, 2.0), (4.0, 1.0, 3.0, -1.2)],
+)
+def test_dual_clip_bounds_the_loss_of_a_negative_advantage_alone(ratio, advantage, cap, expected):
+    loss, _ = loss_at(ratio, advantage)
+    weight = torch.tensor([advantage])
+    assert float(dual_clipped(torch.tensor([loss]), weight, cap)) == pytest.approx(expected)
+
+
+def test_a_sequences_ratio_is_the_geometric_mean_of_its_tokens():
+    found = sequence_ratio(slots([0.1, -0.05, 0.2, 0.0, 0.3], [1.0] * 5, [0, 0, 0, 0, 2]))
+    # exp(0.25 / 4), a rollout without tokens, exp(0.3)
+    assert found.tolist() == pytest.approx([1.064494, 1.0, 1.349859], abs=1e-6)
+
+
+def test_gspo_gives_every_token_of_a_rollout_its_share_of_one_gradient():
+    one = slots([0.1, -0.05, 0.2, 0.0], [1.0] * 4)
+    config = ObjectiveConfig(surrogate="gspo", clip_low=0.2, clip_high=0.28)
+    loss, acted = SURROGATES["gspo"](one, config)
+    assert loss.tolist() == pytest.approx([-1.064494] * 4, abs=1e-6)
+    loss.mean().backward()
+    # d mean / d lp_t = -s / T
+    assert one.logprobs.grad.tolist() == pytest.approx([-1.064494 / 4] * 4, abs=1e-6)
+    assert not acted.any()
+    tight = ObjectiveConfig(surrogate="gspo", clip_low=3e-4, clip_high=4e-4)
+    assert SURROGATES["gspo"](one, tight)[1].all()
+
+
+@pytest.mark.parametrize(("high", "expected"), [(4.0, 2.5), (0.2, 0.6), (-0.8, 0.1)])
+def test_cispo_weighs_by_the_clipped_ratio_and_silences_no_token(high, expected):
+    # ratio 6, advantage 1, log-probability -0.5; absolute caps 5, 1.2 and 0.2
+    moved = torch.tensor([-0.5], dtype=torch.float64, requires_grad=True)
+    old = moved.detach() - math.log(6)
+    own = Slots(moved, old, torch.ones(1, dtype=torch.float64), torch.tensor([0]), 1)
+    config = ObjectiveConfig.model_construct(surrogate="cispo", clip_low=1.0, clip_high=high)
+    loss, acted = SURROGATES["cispo"](own, config)
+    loss.sum().backward()
+    assert float(loss.detach()) == pytest.approx(expected)
+    assert float(moved.grad) == pytest.approx(-expected / 0.5)
+    assert acted.all()
+
+
+@pytest.mark.parametrize("name", sorted(SURROGATES))
+def test_on_policy_every_surrogate_has_the_plain_gradient(name):
+    own = slots([0.0, 0.0, 0.0], [0.8, -0.8, 0.0], [0, 1, 1])
+    loss, acted = SURROGATES[name](own, ObjectiveConfig(surrogate=name))
+    loss.sum().backward()
+    # of one ratio per rollout, the tokens of a rollout share the sum
+    expected = [-0.8, 0.4, 0.4] if name == "gspo" else [-0.8, 0.8, 0.0]
+    assert own.logprobs.grad.tolist() == pytest.approx(expected)
+    assert not acted.any()
+
+
 def gap_of(divergence: float) -> float:
     """The d > 0 at which exp(d) - d - 1 has this value."""
     low, high = 0.0, 1.0
@@ -105,10 +180,56 @@ def test_k3_is_the_hand_computed_one(logprob, reference, expected):
     assert float(value) == pytest.approx(expected, abs=1e-6)
 
 
-def test_k3_is_the_divergence_on_average():
+def test_k1_and_k3_are_the_divergence_on_average_and_k2_is_near_it():
     p = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
     q = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    assert float((p * k3(p.log(), q.log())).sum()) == pytest.approx(0.085123, abs=1e-6)
+    for estimate, mean in ((k1, 0.085123), (k2, 0.080088), (k3, 0.085123)):
+        assert float((p * estimate(p.log(), q.log())).sum()) == pytest.approx(mean, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("logprob", "reference", "one", "two"), [(-1, -1.5, 0.5, 0.125), (-2, -1, -1, 0.5)]
+)
+def test_k1_and_k2_are_the_hand_computed_ones(logprob, reference, one, two):
+    now, start = torch.tensor(float(logprob)), torch.tensor(float(reference))
+    assert (float(k1(now, start)), float(k2(now, start))) == (one, two)
+
+
+def test_k2_has_the_gradient_of_the_divergence_and_k3_has_not():
+    q = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+
+    def gradient(estimate) -> torch.Tensor:
+        logits = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64).log().requires_grad_()
+        estimate(logits.log_softmax(0)).backward()
+        return logits.grad
+
+    def drawn(estimate):
+        """Tokens are drawn, so their frequencies carry no gradient."""
+        return lambda lp: (lp.exp().detach() * estimate(lp, q.log())).sum()
+
+    exact = gradient(lambda lp: (lp.exp() * (lp - q.log())).sum())
+    torch.testing.assert_close(gradient(drawn(k2)), exact)
+    assert not torch.allclose(gradient(drawn(k3)), exact, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cap", "expected"),
+    [
+        ("token", 2.0, [1.349859, 0.818731, 2.0]),
+        ("token_mask", 3.0, [1.349859, 0.818731, 0.0]),
+        ("sequence", 3.0, [3.0, 3.0, 3.0]),
+        ("sequence", 9.0, [4.953032] * 3),
+        ("sequence_mask", 3.0, [0.0, 0.0, 0.0]),
+    ],
+)
+def test_the_correction_for_the_samplers_arithmetic(kind, cap, expected):
+    # a second rollout of one token beside the first of three: neither moves the other
+    gaps = torch.tensor([0.3, -0.2, 1.5, 0.1])
+    old = (gaps - 1).requires_grad_()
+    owner = torch.tensor([0, 0, 0, 1])
+    found = correction(old, torch.full((4,), -1.0), owner, 2, kind, cap)
+    assert found.tolist() == pytest.approx([*expected, 1.105171], abs=1e-6)
+    assert not found.requires_grad
 
 
 @given(st.floats(-30, 0), st.floats(-30, 0))

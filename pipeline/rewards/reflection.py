@@ -1,0 +1,58 @@
+"""Reflection: only the reference tokens that depend on the reasoning count, by how much they do.
+
+DRO's R3 (arXiv 2506.13351): sum over tokens of w * (l - b), l a token's log-probability given the
+reasoning, b the same without, and w its population standard deviation over the group's reasonings,
+divided by the sum of all. The paper's own w is not printed; this one leaves out, as it asks, what
+every reasoning makes equally likely, and its sum does not grow with the reference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from pipeline.config import RewardConfig
+from pipeline.measures import NotMeasurable, Variant
+from pipeline.rewards.likelihood import likelihood
+from pipeline.rewards.ranks import Terms, form, seated
+from pipeline.types import Evidence
+
+
+def reflection_weights(table: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """table [n reasonings][m tokens], log-probabilities -> [m] summing to 1, or all 0.
+
+    Raises NotMeasurable where rows differ in length: they are not of one reference.
+    """
+    if len({len(row) for row in table}) > 1:
+        raise NotMeasurable("the group's references differ in tokens")
+    spreads = []
+    for column in zip(*table, strict=True):
+        mean = math.fsum(column) / len(column)
+        spreads.append(math.sqrt(math.fsum((x - mean) ** 2 for x in column) / len(column)))
+    total = math.fsum(spreads)
+    return tuple(spread / total if total else 0.0 for spread in spreads)
+
+
+def reflection_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
+    """evidence [K], measured or malformed -> form; reasoning, any finite number; raw in [0, 1].
+
+    raw is the reference's probability: the answer term wants a weight, and R3 has no bounds.
+    """
+    measured = [item for item in evidence if item.status == "measured"]
+    weights = reflection_weights([item.reference_logprobs for item in measured])
+    values = [
+        math.fsum(
+            w * (given - bare)
+            for w, given, bare in zip(
+                weights, item.reference_logprobs, item.baseline_logprobs, strict=True
+            )
+        )
+        for item in measured
+    ]
+    raw = seated([likelihood(item) for item in measured], evidence)
+    return {"form": form(evidence), "reasoning": seated(values, evidence), "raw": raw}
+
+
+def reflection_sum(config: RewardConfig) -> Mapping[str, float]:
+    """R3 and the form."""
+    return {"reasoning": 1.0, "form": config.form_weight}
