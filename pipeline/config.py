@@ -82,8 +82,10 @@ class DataConfig(Section):
         0.1, description="Share of a file's rows held out for probes; never trained on."
     )
     seed_depth: Positive = Field(2, description="Rule world: deepest seed task.")
-    seed_tasks: Positive = Field(
-        1200, description="How many seed tasks to keep, drawn by the run's seed."
+    seed_tasks: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="How many seed tasks to keep, drawn by the run's seed; 0 keeps every row of a "
+        "file, and 1200 tasks of the rule world.",
     )
 
 

@@ -9,4 +9,7 @@ from agents.prompts import Prompts
 from pipeline.config import GeneratorConfig
 from pipeline.ports import Engine, Generator
 
-GENERATORS: dict[str, Callable[[Engine, Prompts, GeneratorConfig], Generator]] = {"evolve": Evolve}
+# each is made from an engine under the generator's weights; the number is the longest row it reads
+GENERATORS: dict[str, Callable[[Engine, Prompts, GeneratorConfig, int], Generator]] = {
+    "evolve": Evolve
+}

@@ -63,6 +63,8 @@ class Perplexity:
         """Score each group's distinct answers under each of its reasonings.
 
         P(a) = mean over reasonings of P(a | question, reasoning); the best is the consensus.
+        There is none where fewer than half of the attempts gave an answer: a lone one would agree
+        with itself at full confidence.
         """
         self._forget_other_versions()
         candidates = [self._candidates(group) for group in groups]
@@ -96,7 +98,10 @@ class Perplexity:
         return Consensus(answers[best], confidence, spread)
 
     def _candidates(self, group: Group) -> tuple[str, ...]:
-        """Distinct answers, the most frequent first, each in its first wording."""
+        """Distinct answers, the most frequent first, each in its first wording.
+
+        () where fewer than half of the attempts are well formed.
+        """
         counts: dict[str, int] = {}
         wording: dict[str, str] = {}
         for transcript in group.transcripts:
@@ -104,6 +109,8 @@ class Perplexity:
                 key = normalise(transcript.final)
                 counts[key] = counts.get(key, 0) + 1
                 wording.setdefault(key, transcript.final)
+        if 2 * sum(counts.values()) < len(group.transcripts):
+            return ()
         ordered = sorted(counts, key=lambda key: -counts[key])  # stable: ties by first seen
         return tuple(wording[key] for key in ordered if key)[: self.config.candidates]
 

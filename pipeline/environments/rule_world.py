@@ -15,6 +15,7 @@ from pipeline.worlds.chains import Problem
 DEEPEST = 5  # of the solver's probe
 POOL_DEPTHS = (1, 2, 3)
 PARENT_DEPTHS = (1, 2, 3)
+SEED_TASKS = 1200  # where the config names no number
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class RuleWorld:
     def seed_tasks(self) -> list[Task]:
         data = self.config.data
         avoid = {item.question for item in self._items()} | {t.question for t in self._parents()}
-        return rule.seed_tasks(self.config.seed, data.seed_tasks, data.seed_depth, avoid)
+        count = data.seed_tasks or SEED_TASKS
+        return rule.seed_tasks(self.config.seed, count, data.seed_depth, avoid)
 
     def probe_questions(self) -> list[str]:
         return [item.question for item in self._items()] + [

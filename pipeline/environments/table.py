@@ -61,7 +61,7 @@ class Table:
     def seed_tasks(self) -> list[Task]:
         chosen = list(self._train)
         random.Random(seed_of(self.config.seed, "seed-tasks")).shuffle(chosen)
-        chosen = chosen[: self.config.data.seed_tasks]
+        chosen = chosen[: self.config.data.seed_tasks or None]
         return [Task(f"row-{r.number:06d}", r.question, r.reference, "human") for r in chosen]
 
     def probe_questions(self) -> list[str]:

@@ -232,3 +232,14 @@ def test_a_group_without_an_answer_has_no_consensus(prompts: Prompts) -> None:
         [attempted([Transcript("empty"), Transcript("nested")], "")]
     )
     assert (found.answer, found.confidence) == ("", 0.0)
+
+
+@pytest.mark.parametrize(("answered", "expected"), [(1, ""), (2, "5")])
+def test_fewer_than_half_of_the_attempts_make_no_consensus(
+    prompts: Prompts, answered: int, expected: str
+) -> None:
+    said = [Transcript("ok", "so", "5")] * answered + [Transcript("truncated")] * (4 - answered)
+    engine = Script(prompts)
+    [found] = verifier(engine).agree([attempted(said, "")])
+    assert found.answer == expected
+    assert bool(engine.scored) == bool(expected)

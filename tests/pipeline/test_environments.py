@@ -72,6 +72,12 @@ def test_a_files_question_is_trained_on_or_held_out_and_never_both() -> None:
     assert len(train) + len(held) == 40
 
 
+def test_every_row_of_a_file_trains_or_is_held_out_unless_fewer_are_asked_for() -> None:
+    assert len(Table(rows(3000), RunConfig()).seed_tasks()) == 2700
+    fewer = RunConfig.model_validate({"data": {"seed_tasks": 50}})
+    assert len(Table(rows(3000), fewer).seed_tasks()) == 50
+
+
 def test_the_split_of_a_file_is_the_same_for_every_seed() -> None:
     one, two = (Table(rows(40), RunConfig(seed=seed)) for seed in (1, 2))
     assert one.probe_questions() == two.probe_questions()
