@@ -36,6 +36,9 @@ class Says:
 
     attempts: Sequence[Transcript]
 
+    def fits(self, question: str) -> bool:
+        return True
+
     def attempt(
         self, tasks: Sequence[Task], seeds: Sequence[Sequence[int]], ids: Sequence[str]
     ) -> list[Group]:
@@ -139,6 +142,9 @@ class Proposes:
 
     def __init__(self, *questions: Sequence[tuple[str, str]]) -> None:
         self.questions = questions
+
+    def fits(self, question: str) -> bool:
+        return True
 
     def propose(
         self, parents: Sequence[Task], seeds: Sequence[Sequence[int]], ids: Sequence[str]
