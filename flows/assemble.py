@@ -131,7 +131,8 @@ class _Bases:
             self.place, dtype=torch.float32, device=self.device
         )
         self.style = _style(self.place, self.tokenizer)
-        self.context = int(self._first.config.get_text_config().max_position_embeddings)
+        longest = getattr(self._first.config.get_text_config(), "max_position_embeddings", None)
+        self.context = int(longest or 2**31 - 1)  # some models name no bound
 
     def trainable(self) -> PreTrainedModel:
         model, _ = load_policy(self.place, dtype=torch.float32, device=self.device)

@@ -264,6 +264,8 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    # lengths are checked by row, against the model's context; the tokenizer need not warn as well
+    tokenizer.model_max_length = int(1e30)
     return tokenizer
 
 
