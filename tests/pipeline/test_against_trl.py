@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -41,25 +41,15 @@ def old_logprobs() -> list[list[float]]:
     return [[level + rng.uniform(-0.35, 0.35) for _ in text] for text in completions()]
 
 
-def trl_step(
-    folder: Path,
-    beta: float = 0.0,
-    stale: bool = False,
-    weigh: Callable[[Tensor], Tensor] | None = None,
-    **changes: object,
-) -> tuple[float, dict[str, Tensor]]:
-    """Loss and gradient of TRL on the fixed rollouts, its own advantages included.
-
-    stale  whether the rollouts come from other weights, those of `old_logprobs`
-    weigh  (trainer - sampler) log-probabilities -> what TRL multiplies each token's loss by
-    """
+def trls_trainer(folder: Path, beta: float, changes: Mapping[str, object]) -> GRPOTrainer:
+    """TRL's trainer on the fixed rollouts and rewards, with changes to GRPO with DAPO's mean."""
     tokenizer, texts = tiny_tokenizer(), completions()
     settings = {
         "scale_rewards": "group",
         "loss_type": "dapo",
         "epsilon": 0.2,
         "epsilon_high": 0.28,
-    } | changes
+    } | dict(changes)
 
     def fixed(prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, list[list[float]]]:
         ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
@@ -73,7 +63,7 @@ def trl_step(
     if beta:  # TRL measures its divergence from the model of this name
         start_model().save_pretrained(start)
         model.config._name_or_path = str(start)
-    trainer = GRPOTrainer(
+    return GRPOTrainer(
         model=model,
         reward_funcs=lambda prompts, **_: REWARDS,
         args=GRPOConfig(
@@ -94,6 +84,21 @@ def trl_step(
         processing_class=tokenizer,
         rollout_func=fixed,
     )
+
+
+def trl_step(
+    folder: Path,
+    beta: float = 0.0,
+    stale: bool = False,
+    weigh: Callable[[Tensor], Tensor] | None = None,
+    **changes: object,
+) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradient of TRL on the fixed rollouts, its own advantages included.
+
+    stale  whether the rollouts come from other weights, those of `old_logprobs`
+    weigh  (trainer - sampler) log-probabilities -> what TRL multiplies each token's loss by
+    """
+    trainer = trls_trainer(folder, beta, changes)
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1
     inputs = trainer._generate_and_score_completions(
