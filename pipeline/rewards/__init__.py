@@ -10,18 +10,11 @@ from dataclasses import dataclass
 
 from pipeline.config import RewardConfig
 from pipeline.measures import Variant
-from pipeline.rewards.likelihood import (
-    advantage_terms,
-    advantage_weights,
-    rlpr_terms,
-    rlpr_weights,
-    verifree_terms,
-    verifree_weights,
-)
+from pipeline.rewards.likelihood import advantage_terms, rlpr_terms, rlpr_weights, verifree_terms
 from pipeline.rewards.nover import nover_terms, nover_weights
-from pipeline.rewards.probability import probability_terms, probability_weights
-from pipeline.rewards.ranks import Terms, rank_terms, rank_weights
-from pipeline.rewards.reflection import reflection_sum, reflection_terms
+from pipeline.rewards.probability import probability_terms
+from pipeline.rewards.ranks import Terms, rank_terms, reasoning_alone, reasoning_and_form
+from pipeline.rewards.reflection import reflection_terms
 from pipeline.types import Evidence, Group, Judged
 
 
@@ -40,12 +33,12 @@ class Reward:
 
 REWARDS: dict[str, Reward] = {
     "nover": Reward(nover_terms, nover_weights),
-    "rank": Reward(rank_terms, rank_weights),
-    "mean_probability": Reward(probability_terms, probability_weights),
-    "verifree": Reward(verifree_terms, verifree_weights),
+    "rank": Reward(rank_terms, reasoning_alone),
+    "mean_probability": Reward(probability_terms, reasoning_alone),
+    "verifree": Reward(verifree_terms, reasoning_alone),
     "rlpr": Reward(rlpr_terms, rlpr_weights),
-    "reasoning_advantage": Reward(advantage_terms, advantage_weights),
-    "dro": Reward(reflection_terms, reflection_sum),
+    "reasoning_advantage": Reward(advantage_terms, reasoning_and_form),
+    "dro": Reward(reflection_terms, reasoning_and_form),
 }
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.config import RewardConfig
 from pipeline.measures import Variant, mean_nll, mean_probability, sequence_logprob
-from pipeline.rewards.ranks import Terms, form, seated
+from pipeline.rewards.ranks import Terms, form, measured, seated
 from pipeline.types import Evidence
 
 FLOOR = 0.05  # nats per token: below it a reference needs no reasoning at all
@@ -26,13 +26,8 @@ FLOOR = 0.05  # nats per token: below it a reference needs no reasoning at all
 
 def verifree_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
     """evidence [K], measured or malformed -> form, reasoning and raw, each [K] in [0, 1]."""
-    reasoning = seated([likelihood(item) for item in _measured(evidence)], evidence)
+    reasoning = seated([likelihood(item) for item in measured(evidence)], evidence)
     return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}
-
-
-def verifree_weights(config: RewardConfig) -> Mapping[str, float]:
-    """The probability alone."""
-    return {"reasoning": 1.0}
 
 
 def rlpr_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
@@ -42,7 +37,7 @@ def rlpr_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
             0.0,
             mean_probability(item.reference_logprobs) - mean_probability(item.baseline_logprobs),
         )
-        for item in _measured(evidence)
+        for item in measured(evidence)
     ]
     reasoning = seated(gains, evidence)
     return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}
@@ -57,7 +52,7 @@ def advantage_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
     """evidence [K] -> form; reasoning in [-1, 1], below 0 where it hurts; raw in [0, 1]."""
     values = [
         max(-1.0, (before - mean_nll(item.reference_logprobs)) / max(before, FLOOR))
-        for item in _measured(evidence)
+        for item in measured(evidence)
         for before in [mean_nll(item.baseline_logprobs)]
     ]
     reasoning = seated(values, evidence)
@@ -65,15 +60,6 @@ def advantage_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
     return {"form": form(evidence), "reasoning": reasoning, "raw": raw}
 
 
-def advantage_weights(config: RewardConfig) -> Mapping[str, float]:
-    """The advantage and the form, so that malformed text does not beat reasoning that hurts."""
-    return {"reasoning": 1.0, "form": config.form_weight}
-
-
 def likelihood(item: Evidence) -> float:
     """Probability of the whole reference given the reasoning, in [0, 1]."""
     return math.exp(sequence_logprob(item.reference_logprobs))
-
-
-def _measured(evidence: Sequence[Evidence]) -> list[Evidence]:
-    return [item for item in evidence if item.status == "measured"]

@@ -5,11 +5,10 @@ Source: RLPR (arXiv 2506.18254), without its debiasing by the no-reasoning basel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from pipeline.config import RewardConfig
 from pipeline.measures import Variant, mean_probability
-from pipeline.rewards.ranks import Terms, form, seated
+from pipeline.rewards.ranks import Terms, form, measured, seated
 from pipeline.types import Evidence
 
 
@@ -18,12 +17,6 @@ def probability_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
 
     Reads no length, so both variants are the same.
     """
-    measured = [item for item in evidence if item.status == "measured"]
-    values = [mean_probability(item.reference_logprobs) for item in measured]
+    values = [mean_probability(item.reference_logprobs) for item in measured(evidence)]
     reasoning = seated(values, evidence)
     return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}
-
-
-def probability_weights(config: RewardConfig) -> Mapping[str, float]:
-    """The probability alone, whatever the weights of the other terms."""
-    return {"reasoning": 1.0}

@@ -38,18 +38,27 @@ def rank_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
     return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}
 
 
-def rank_weights(config: RewardConfig) -> Mapping[str, float]:
-    """The rank alone, whatever the weights of the other terms."""
+def reasoning_alone(config: RewardConfig) -> Mapping[str, float]:
+    """The term "reasoning" alone, whatever the weights of the other terms."""
     return {"reasoning": 1.0}
+
+
+def reasoning_and_form(config: RewardConfig) -> Mapping[str, float]:
+    """The term "reasoning" and the form, for reasoning that may earn less than malformed text."""
+    return {"reasoning": 1.0, "form": config.form_weight}
 
 
 def perplexities(evidence: Sequence[Evidence], variant: Variant) -> list[float]:
     """Log reasoning perplexity of each measured rollout, in order, arithmetic noise rounded off."""
     return [
         round(log_perplexity(item.reference_logprobs, item.reasoning_tokens, variant), _DECIMALS)
-        for item in evidence
-        if item.status == "measured"
+        for item in measured(evidence)
     ]
+
+
+def measured(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Those whose reference was scored, in order."""
+    return [item for item in evidence if item.status == "measured"]
 
 
 def form(evidence: Sequence[Evidence]) -> tuple[float, ...]:

@@ -9,12 +9,11 @@ every reasoning makes equally likely, and its sum does not grow with the referen
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from pipeline.config import RewardConfig
 from pipeline.measures import NotMeasurable, Variant
 from pipeline.rewards.likelihood import likelihood
-from pipeline.rewards.ranks import Terms, form, seated
+from pipeline.rewards.ranks import Terms, form, measured, seated
 from pipeline.types import Evidence
 
 
@@ -38,8 +37,8 @@ def reflection_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
 
     raw is the reference's probability: the answer term wants a weight, and R3 has no bounds.
     """
-    measured = [item for item in evidence if item.status == "measured"]
-    weights = reflection_weights([item.reference_logprobs for item in measured])
+    scored = measured(evidence)
+    weights = reflection_weights([item.reference_logprobs for item in scored])
     values = [
         math.fsum(
             w * (given - bare)
@@ -47,12 +46,7 @@ def reflection_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
                 weights, item.reference_logprobs, item.baseline_logprobs, strict=True
             )
         )
-        for item in measured
+        for item in scored
     ]
-    raw = seated([likelihood(item) for item in measured], evidence)
+    raw = seated([likelihood(item) for item in scored], evidence)
     return {"form": form(evidence), "reasoning": seated(values, evidence), "raw": raw}
-
-
-def reflection_sum(config: RewardConfig) -> Mapping[str, float]:
-    """R3 and the form."""
-    return {"reasoning": 1.0, "form": config.form_weight}
