@@ -25,7 +25,7 @@ from pipeline.environments.table import Table
 from pipeline.evaluation.exam import Exam, PoolGroup
 from pipeline.evaluation.verifier import named_part, pool_figure
 from pipeline.learner import PolicyLearner
-from pipeline.policy import end_ids, load_policy, pick_device, replica, wrap_lora
+from pipeline.policy import end_ids, load_policy, longest_row, pick_device, replica, wrap_lora
 from pipeline.ports import Generator, Solver, Verifier
 from pipeline.proxy import WeightProxy
 from pipeline.step import Crew
@@ -131,8 +131,7 @@ class _Bases:
             self.place, dtype=torch.float32, device=self.device
         )
         self.style = _style(self.place, self.tokenizer)
-        longest = getattr(self._first.config.get_text_config(), "max_position_embeddings", None)
-        self.context = int(longest or 2**31 - 1)  # some models name no bound
+        self.context = longest_row(self._first)
 
     def trainable(self) -> PreTrainedModel:
         model, _ = load_policy(self.place, dtype=torch.float32, device=self.device)

@@ -92,6 +92,12 @@ def check_weights(place: str | Path, model: nn.Module) -> None:
         raise BadModel(place, "the first weight is all zeros", "use a trained checkpoint")
 
 
+def longest_row(model: PreTrainedModel) -> int:
+    """Tokens that the model can read in one row; without a practical bound where it names none."""
+    named = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(named or 2**31 - 1)
+
+
 def check_fragments(place: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer under which fragments, decoded together, are not the text they make.
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.engine.cache import Slab, SlabLayer
+from pipeline.policy import longest_row
 
 STRIDE = 1024  # columns read in one forward: bounds the mask of a long prompt
 _PADDING = -1  # place of a column that holds no token
@@ -62,7 +63,7 @@ class Reader:
         return cls(
             model=model,
             head=model.get_output_embeddings(),
-            limit=int(getattr(config, "max_position_embeddings", None) or 2**31 - 1),
+            limit=longest_row(model),
             window=window,
             mixed=len(kinds) > 1,
             layers=config.num_hidden_layers,
