@@ -15,6 +15,7 @@ from pipeline.types import (
     Evidence,
     Group,
     Line,
+    Reading,
     Task,
     UpdateStats,
     Version,
@@ -58,8 +59,23 @@ class ScoreRequest:
     targets: tuple[tuple[tuple[int, ...], ...], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """How sure weights are along a text of T tokens, at temperature 1, in nats.
+
+    logprobs   [T] log-probability of each token, <= 0
+    certainty  [T] KL(uniform || p) of the distribution that each token came from, >= 0
+    entropy    [T] of the same distribution, in [0, ln V]
+    """
+
+    logprobs: tuple[float, ...]
+    certainty: tuple[float, ...]
+    entropy: tuple[float, ...]
+
+
 # per context, per target, per token: the log-probability at temperature 1
 Scores = tuple[tuple[tuple[float, ...], ...], ...]
+Confidences = tuple[tuple[Confidence, ...], ...]  # per context, per target
 
 
 class Engine(Protocol):
@@ -78,6 +94,10 @@ class Engine(Protocol):
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Log-probabilities of every target token, in order."""
+        ...
+
+    def confide(self, requests: Sequence[ScoreRequest]) -> list[Confidences]:
+        """How sure the weights are along every target, in order."""
         ...
 
 
@@ -121,6 +141,19 @@ class Consensus:
     answer: str
     confidence: float
     spread: float
+
+
+class Meter(Protocol):
+    """Reads one more thing of attempts, beside the reference's likelihood."""
+
+    @property
+    def source(self) -> str:
+        """The name its readings carry, as the table of meters has it."""
+        ...
+
+    def read(self, groups: Sequence[Group]) -> list[tuple[Reading, ...]]:
+        """A reading of each rollout of each solver group, in order, whatever its form."""
+        ...
 
 
 class Verifier(Protocol):

@@ -30,7 +30,7 @@ Form = Literal[
     "missing_answer",
     "text_outside",
 ]
-Status = Literal["measured", "malformed", "score_error", "too_long", "not_measured"]
+Status = Literal["measured", "malformed", "score_error", "too_long", "timeout", "not_measured"]
 Drop = Literal[
     "admitted",
     "malformed",
@@ -132,12 +132,32 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What one meter read of one attempt. Anything but "measured" never becomes a number.
+
+    source   the meter's name: "rule", "vote", "certainty", ...
+    version  of the weights or the library that answered
+    values   finite numbers, how many and of what is the meter's to say
+    at       where values belong to parts of the completion: how many written tokens each part
+             ends behind
+    """
+
+    source: str
+    version: str
+    status: Status
+    values: tuple[float, ...] = ()
+    at: tuple[int, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a verifier measured of one attempt. Anything but "measured" never becomes a number.
+    """What verifiers measured of one attempt. Anything but "measured" never becomes a number.
 
     reference_logprobs  per scored token of the reference given the reasoning, under `version`
     baseline_logprobs   the same tokens given no reasoning; equal within a group
     reasoning_tokens    tokens of the bare reasoning
+    readings            what meters read beside it, one of each source at most
     """
 
     status: Status
@@ -146,6 +166,11 @@ class Evidence:
     baseline_logprobs: tuple[float, ...] = ()
     reasoning_tokens: int = 0
     detail: str = ""
+    readings: tuple[Reading, ...] = ()
+
+    def reading(self, source: str) -> Reading | None:
+        """What the meter of that name read; None where it was not asked."""
+        return next((one for one in self.readings if one.source == source), None)
 
 
 @dataclass(frozen=True, slots=True)
