@@ -9,7 +9,7 @@ from agents.prompts import Prompts
 from agents.sampling import Ask, sample_groups
 from pipeline.config import SolverConfig
 from pipeline.ports import Engine
-from pipeline.types import Group, Task
+from pipeline.types import Group, Role, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,23 @@ class SamplingSolver:
     context: int  # longest row the policy can read, in tokens
 
     def attempt(
-        self, tasks: Sequence[Task], seeds: Sequence[Sequence[int]], ids: Sequence[str]
+        self,
+        tasks: Sequence[Task],
+        seeds: Sequence[Sequence[int]],
+        ids: Sequence[str],
+        *,
+        greedy: bool = False,
     ) -> list[Group]:
         """One group per task; a rollout depends on its task and seed, not on its neighbours."""
         asked = [self.prompts.attempt(task.question) for task in tasks]
-        ask = Ask("solver", self.prompts.attempt_blocks, tasks, asked, seeds, ids)
+        role: Role = "greedy" if greedy else "solver"
+        ask = Ask(role, self.prompts.attempt_blocks, tasks, asked, seeds, ids)
         return sample_groups(
             self.engine,
             self.prompts,
             ask,
             max_tokens=self.config.max_tokens,
-            temperature=self.config.temperature,
+            temperature=0.0 if greedy else self.config.temperature,
         )
 
     def fits(self, question: str) -> bool:

@@ -18,6 +18,7 @@ from agents.verifiers import VERIFIERS
 from flows.data import check_lengths, read_rows
 from pipeline.batch import Splice
 from pipeline.config import ModelConfig, RunConfig
+from pipeline.crew import Crew
 from pipeline.curriculum import Seen
 from pipeline.engine.local import LocalEngine
 from pipeline.environments.rule_world import RuleWorld
@@ -28,7 +29,6 @@ from pipeline.learner import PolicyLearner
 from pipeline.policy import end_ids, load_policy, longest_row, pick_device, replica, wrap_lora
 from pipeline.ports import Generator, Solver, Verifier
 from pipeline.proxy import WeightProxy
-from pipeline.step import Crew
 from pipeline.types import Line, PoolFigure, Remembered, Task
 
 TINY = Path(__file__).resolve().parent.parent / "pipeline" / "worlds" / "tiny_base"

@@ -13,7 +13,8 @@ exactly 0 from the others, where rounding of the mean would leave a crumb that a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,12 +27,12 @@ GRPO_EPS = 1e-4
 
 def grpo(rewards: Tensor) -> Tensor:
     """rewards [K] -> [K], mean 0 and about unit sample deviation."""
-    return centred(rewards) if _still(rewards) else centred(rewards) / (rewards.std() + GRPO_EPS)
+    return centred(rewards) if still(rewards) else centred(rewards) / (rewards.std() + GRPO_EPS)
 
 
 def centred(rewards: Tensor) -> Tensor:
     """rewards [K] -> [K], mean 0."""
-    return torch.zeros_like(rewards) if _still(rewards) else rewards - rewards.mean()
+    return torch.zeros_like(rewards) if still(rewards) else rewards - rewards.mean()
 
 
 def rloo(rewards: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ def rloo(rewards: Tensor) -> Tensor:
 
 def opo(rewards: Tensor, lengths: Tensor) -> Tensor:
     """rewards [K], lengths [K] in tokens -> [K], each against the mean weighted by length."""
-    if _still(rewards):
+    if still(rewards):
         return torch.zeros_like(rewards)
     shares = lengths.to(rewards.dtype) / lengths.sum()
     return rewards - (shares * rewards).sum()
@@ -54,7 +55,7 @@ def maxrl(rewards: Tensor) -> Tensor:
     """
     if bool((rewards < 0).any()):
         raise ValueError(f"maxrl compares rewards of 0 or more, got {rewards.min().item()}")
-    return torch.zeros_like(rewards) if _still(rewards) else centred(rewards) / rewards.mean()
+    return torch.zeros_like(rewards) if still(rewards) else centred(rewards) / rewards.mean()
 
 
 def reinforce(rewards: Tensor) -> Tensor:
@@ -62,38 +63,82 @@ def reinforce(rewards: Tensor) -> Tensor:
     return rewards.clone()
 
 
-def _by_reward(compare: Callable[[Tensor], Tensor]) -> Compare:
-    return lambda rewards, lengths: compare(rewards)
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The K judged rollouts of a group, as an advantage compares them.
+
+    rewards  [K] in double precision
+    lengths  [K] written tokens
+    judged   the group they are of, with its evidence and its rollouts' tokens
+    greedy   reward of the attempt without chance at the same task; None where none was made
+    """
+
+    rewards: Tensor
+    lengths: Tensor
+    judged: Judged
+    greedy: float | None = None
 
 
-Compare = Callable[[Tensor, Tensor], Tensor]  # rewards [K], written tokens [K] -> advantages [K]
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Advantages of one group: [K] and, where a rollout's tokens differ, [K][written tokens]."""
+
+    rollouts: Tensor
+    tokens: tuple[Tensor, ...] = ()
+
+
+def _each(compare: Callable[[Tensor], Tensor]) -> Compare:
+    """For what needs a group's rewards alone."""
+    return lambda peers, config: [Compared(compare(one.rewards)) for one in peers]
+
+
+def _opo(peers: Sequence[Peers], config: ObjectiveConfig) -> list[Compared]:
+    return [Compared(opo(one.rewards, one.lengths)) for one in peers]
+
+
+# every group of a step that is compared in one role -> the advantages of each
+Compare = Callable[[Sequence[Peers], ObjectiveConfig], list[Compared]]
 ADVANTAGES: dict[str, Compare] = {
-    "grpo": _by_reward(grpo),
-    "centred": _by_reward(centred),
-    "rloo": _by_reward(rloo),
-    "opo": opo,
-    "maxrl": _by_reward(maxrl),
-    "reinforce": _by_reward(reinforce),
+    "grpo": _each(grpo),
+    "centred": _each(centred),
+    "rloo": _each(rloo),
+    "opo": _opo,
+    "maxrl": _each(maxrl),
+    "reinforce": _each(reinforce),
 }
 
 
-def credit(judged: Judged, config: ObjectiveConfig) -> Credited:
-    """Set a judged group against itself, in double precision.
+def credit(
+    groups: Sequence[Judged], config: ObjectiveConfig, greedy: Mapping[str, float] | None = None
+) -> list[Credited]:
+    """Set the judged groups of one role in one step against themselves, in double precision.
+
+    greedy  task id -> reward of the attempt without chance, where such were made
 
     answer_weights are the term "raw" times the task's confidence for a solver's group with the
     answer term on, else 0. They do not yet hold `config.answer_term` itself.
     """
+    peers = [_peers(one, (greedy or {}).get(one.group.task.id)) for one in groups]
+    compared = ADVANTAGES[config.advantage](peers, config)
+    return [_credit(one, found, config) for one, found in zip(groups, compared, strict=True)]
+
+
+def _peers(judged: Judged, greedy: float | None) -> Peers:
     rewards = torch.tensor(judged.rewards, dtype=torch.float64)
     written = [sum(judged.group.rollouts[seat].written) for seat in judged.kept]
-    lengths = torch.tensor(written, dtype=torch.float64)
-    advantages = tuple(ADVANTAGES[config.advantage](rewards, lengths).tolist())
+    return Peers(rewards, torch.tensor(written, dtype=torch.float64), judged, greedy)
+
+
+def _credit(judged: Judged, found: Compared, config: ObjectiveConfig) -> Credited:
+    advantages = tuple(found.rollouts.tolist())
+    by_token = tuple(tuple(row.tolist()) for row in found.tokens)
     if judged.group.role != "solver" or config.answer_term == 0:
-        return Credited(judged, advantages, (0.0,) * len(judged.kept))
+        return Credited(judged, advantages, (0.0,) * len(judged.kept), by_token)
     confidence = judged.group.task.confidence
     weights = tuple(raw * confidence for raw in judged.components["raw"])
-    return Credited(judged, advantages, weights)
+    return Credited(judged, advantages, weights, by_token)
 
 
-def _still(rewards: Tensor) -> bool:
+def still(rewards: Tensor) -> bool:
     """True where no reward differs from the first."""
     return bool((rewards == rewards[:1]).all())

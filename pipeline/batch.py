@@ -49,7 +49,8 @@ class Row:
     at         [S] indices into tokens whose output predicts a written token
     targets    [S] those written tokens; sampled [S] their log-probabilities when sampled
     answer     the reference tokens that the branch predicts
-    weight     of the branch; advantage of every policy slot
+    weight     of the branch
+    advantages [S] of the policy slots
     stale      written by other weights than those in training
     """
 
@@ -62,7 +63,7 @@ class Row:
     sampled: tuple[float, ...]
     answer: Tokens
     weight: float
-    advantage: float
+    advantages: tuple[float, ...]
     stale: bool
 
     @property
@@ -183,19 +184,20 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
     written = rollouts = unspliced = 0
     for item in (c for c in credited if not c.dead):
         group = item.judged.group
-        kept = zip(item.judged.kept, item.advantages, item.answer_weights, strict=True)
         reference = splice.reference_ids(group.task) if splice and any(item.answer_weights) else ()
-        for index, advantage, weight in kept:
+        for seat, (index, weight) in enumerate(
+            zip(item.judged.kept, item.answer_weights, strict=True)
+        ):
             rollout = group.rollouts[index]
-            written += sum(rollout.written)
-            rollouts += any(rollout.written)
+            advantages = _by_token(item, seat, sum(rollout.written))
+            written += len(advantages)
+            rollouts += bool(advantages)
             branches = bool(reference) and weight > 0
             behind = splice.behind(rollout) if splice and branches else None
             unspliced += branches and behind is None
-            row = _row(rollout, reference, behind, bool(advantage) or kl)
+            row = _row(rollout, reference, behind, advantages if any(advantages) or kl else ())
             if row is not None:
-                stale = rollout.version != version
-                rows.append(replace(row, advantage=advantage, weight=weight, stale=stale))
+                rows.append(replace(row, weight=weight, stale=rollout.version != version))
     return Plan(
         rows=tuple(rows),
         written=written,
@@ -206,10 +208,18 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
     )
 
 
-def _row(rollout: Rollout, reference: Tokens, splice: int | None, policy: bool) -> Row | None:
+def _by_token(item: Credited, seat: int, written: int) -> tuple[float, ...]:
+    """The advantage of each written token of a kept rollout."""
+    return item.by_token[seat] if item.by_token else (item.advantages[seat],) * written
+
+
+def _row(
+    rollout: Rollout, reference: Tokens, splice: int | None, advantages: tuple[float, ...]
+) -> Row | None:
     """The rollout as a row, or None where neither its text nor a branch carries loss.
 
-    splice  index behind the opening answer tag; None leaves the branch out
+    splice      index behind the opening answer tag; None leaves the branch out
+    advantages  of its written tokens; () leaves its text out of the loss
     """
     slots = [i for i, wrote in enumerate(rollout.written) if wrote]
     if not slots:
@@ -220,7 +230,11 @@ def _row(rollout: Rollout, reference: Tokens, splice: int | None, policy: bool) 
             f"rollout {rollout.id}: its first token is written, so no prompt predicts it"
         )
     answer = reference if splice else ()
-    slots = slots if policy else []
+    if advantages and len(advantages) != len(slots):
+        raise ValueError(
+            f"rollout {rollout.id}: {len(advantages)} advantages for {len(slots)} written tokens"
+        )
+    slots = slots if advantages else []
     if not slots and not answer:
         return None
     start = first - 1
@@ -235,7 +249,7 @@ def _row(rollout: Rollout, reference: Tokens, splice: int | None, policy: bool) 
         sampled=tuple(rollout.logprobs[i] for i in slots),
         answer=answer,
         weight=0.0,
-        advantage=0.0,
+        advantages=advantages,
         stale=False,
     )
 
@@ -290,7 +304,7 @@ def pack(rows: Sequence[Row]) -> MicroBatch:
         at=torch.tensor(at),
         targets=torch.tensor(targets),
         sampled=torch.tensor([x for row in rows for x in row.sampled], dtype=torch.float32),
-        advantages=_spread([row.advantage for row in rows], slots),
+        advantages=torch.tensor([x for row in rows for x in row.advantages], dtype=torch.float32),
         stale=_spread([row.stale for row in rows], slots).bool(),
         owner=_spread(range(len(rows)), slots).long(),
         weights=_spread([row.weight for row in rows], [len(row.answer) for row in rows]),

@@ -149,11 +149,6 @@ class VerifierConfig(Section):
     kind: Literal["perplexity"] = Field(
         "perplexity", description="What measures the reference given the reasoning."
     )
-    variant: Literal["code", "paper"] = Field(
-        "code",
-        description="Length norm of NOVER's perplexity: 1 + log10 (code) or 1 + ln (paper) "
-        "of reasoning tokens.",
-    )
     consensus_floor: Share = Field(
         0.9, description="Consensus confidence below which a proposal does not train the solver."
     )
@@ -166,6 +161,11 @@ class RewardConfig(Section):
     name: Literal[
         "nover", "rank", "mean_probability", "verifree", "rlpr", "reasoning_advantage", "dro"
     ] = Field("nover", description="How evidence becomes a reward.")
+    variant: Literal["code", "paper"] = Field(
+        "code",
+        description="Length norm of NOVER's perplexity: 1 + log10 (code) or 1 + ln (paper) "
+        "of reasoning tokens.",
+    )
     form_weight: NonNegative = Field(1.0, description="Weight of the strict format reward.")
     reasoning_weight: NonNegative = Field(
         1.0, description="Weight of the in-group rank of reasoning perplexity."
@@ -173,6 +173,29 @@ class RewardConfig(Section):
     efficiency_weight: NonNegative = Field(
         0.1, description="Weight of beating siblings on both length and perplexity."
     )
+    gate: Literal["strict", "lenient", "off"] = Field(
+        "strict",
+        description="Which attempts earn anything but form: the well-formed, those with text "
+        "outside the blocks too, or all. What needs a reference scored earns 0 where none was.",
+    )
+    mix: dict[str, float] = Field(
+        {}, description="Other rewards that are added, by name, each with its weight."
+    )
+    mix_end: dict[str, float] = Field(
+        {},
+        description="Weights at the last of rounds * steps for those in mix, reached in a "
+        "straight line; a name that is missing here keeps its weight.",
+    )
+
+    def at(self, progress: float) -> RewardConfig:
+        """The same with the weights that hold at this share of the run, in [0, 1]."""
+        if not self.mix_end:
+            return self
+        now = {
+            name: weight + min(progress, 1.0) * (self.mix_end.get(name, weight) - weight)
+            for name, weight in self.mix.items()
+        }
+        return self.model_copy(update={"mix": now})
 
 
 class ObjectiveConfig(Section):
@@ -180,6 +203,11 @@ class ObjectiveConfig(Section):
         "grpo",
         description="What a reward is set against: its group's mean and std, the mean alone, the "
         "mean of the others, the mean weighted by length, the mean as a divisor too, or nothing.",
+    )
+    resample: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="How many times a step may put fresh seed tasks in place of groups whose "
+        "rewards are all equal (dynamic sampling); each costs the attempts of those groups.",
     )
     surrogate: Literal["clip", "gspo", "cispo"] = Field(
         "clip",

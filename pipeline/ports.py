@@ -119,9 +119,17 @@ class Solver(Protocol):
     """Attempts tasks: one group per task, parsed."""
 
     def attempt(
-        self, tasks: Sequence[Task], seeds: Sequence[Sequence[int]], ids: Sequence[str]
+        self,
+        tasks: Sequence[Task],
+        seeds: Sequence[Sequence[int]],
+        ids: Sequence[str],
+        *,
+        greedy: bool = False,
     ) -> list[Group]:
-        """One group per task. seeds: per task, one per attempt. ids: one per group."""
+        """One group per task. seeds: per task, one per attempt. ids: one per group.
+
+        greedy  the most probable token at every place, whatever the seeds; groups of that role
+        """
         ...
 
     def fits(self, question: str) -> bool:

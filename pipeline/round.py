@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.config import RunConfig
+from pipeline.crew import Crew
 from pipeline.curriculum import Seen, sift
 from pipeline.parents import choose_parents
 from pipeline.seeds import seed_of
-from pipeline.step import Crew, StepPlan, sync_if_due, take_step
+from pipeline.step import StepPlan, take_step
+from pipeline.syncing import sync_if_due
 from pipeline.types import Proposed, Remembered, StepRecord, SyncRecord, Task
 
 
@@ -66,6 +68,7 @@ def plan_step(config: RunConfig, proposed: Proposed, seeds: Sequence[Task], inde
     number = (proposed.round - 1) * config.steps + index + 1
     per_step = config.generator.parents
     own = slice(index * per_step, (index + 1) * per_step)
+    spare = config.objective.resample * config.solver.tasks
     return StepPlan(
         round=proposed.round,
         step=number,
@@ -75,6 +78,7 @@ def plan_step(config: RunConfig, proposed: Proposed, seeds: Sequence[Task], inde
         groups=proposed.groups[own],
         candidates=proposed.candidates[own],
         evidence=proposed.evidence[own],
+        spares=seed_slice(seeds, seed_of(config.seed, "spare"), (number - 1) * spare, spare),
     )
 
 

@@ -6,43 +6,28 @@ The one place where evidence meets rewards. It returns a StepRecord and writes n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.advantages import credit
 from pipeline.answers import matches
 from pipeline.config import RunConfig
-from pipeline.measures import mean_nll, paired
-from pipeline.ports import Consensus, Generator, Learner, Proxy, Solver, Verifier
+from pipeline.crew import Crew
+from pipeline.measures import mean_nll
+from pipeline.ports import Consensus
 from pipeline.rewards import judge
 from pipeline.rewards.frontier import judge_proposals
 from pipeline.seeds import seed_of
+from pipeline.syncing import sync_if_due
 from pipeline.types import (
     Credited,
     Evidence,
     Group,
-    PoolFigure,
+    Judged,
     ProposalEvidence,
     StepRecord,
-    SyncRecord,
     Task,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Crew:
-    """The parts a round works with, each behind its port. None of them knows any truth.
-
-    pool  measures the present proxy on the frozen pool, None without one; it decides syncs alone
-    """
-
-    config: RunConfig
-    generator: Generator | None
-    solver: Solver
-    verifier: Verifier
-    learner: Learner
-    proxy: Proxy
-    pool: Callable[[], PoolFigure | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +40,35 @@ class StepPlan:
     groups: tuple[Group, ...]
     candidates: tuple[tuple[Task | None, ...], ...]
     evidence: tuple[tuple[ProposalEvidence, ...], ...]
+    spares: tuple[Task, ...] = ()  # seed tasks for groups that taught nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A proposal after its attempts: the task with its reference, and what became of it."""
+    """A proposal after its attempts, and what became of it."""
 
-    task: Task
+    judged: Judged
     evidence: ProposalEvidence
-    credited: Credited
+
+    @property
+    def task(self) -> Task:
+        """The task with its reference."""
+        return self.judged.group.task
 
 
 def take_step(crew: Crew, plan: StepPlan) -> StepRecord:
     """Attempt the plan's tasks, learn from them once, and tell everything about it."""
     clock = Clock()
     chosen = _choose(crew.config, plan)
-    tasks = (*plan.seeds[: crew.config.solver.tasks - len(chosen)], *chosen)
-    groups = _attempt(crew, plan, tasks)
+    seeds = plan.seeds[: crew.config.solver.tasks - len(chosen)]
+    groups = _attempt(crew, plan, (*seeds, *chosen))
     clock.lap("attempt")
-    given, proposed = groups[: len(tasks) - len(chosen)], groups[len(tasks) - len(chosen) :]
-    proposed = _refer(crew, proposed)
-    measured = crew.verifier.measure([g for g in (*given, *proposed) if g.task.reference])
+    proposed = _refer(crew, groups[len(seeds) :])
+    judged = _judge(crew, plan, [*groups[: len(seeds)], *proposed])
     clock.lap("measure")
-    evidence = iter(measured)
-    credited = [_credit(crew, group, next(evidence)) for group in given]
-    outcomes = [
-        _outcome(crew, group, next(evidence) if group.task.reference else ()) for group in proposed
-    ]
-    credited += [outcome.credited for outcome in outcomes]
+    outcomes = [_outcome(crew, one) for one in judged[len(seeds) :]]
+    fresh = resample(crew, plan, judged[: len(seeds)])
+    credited = _credit_attempts(crew, plan, [*judged[: len(seeds)], *fresh], outcomes)
     credited += _credit_proposals(crew, plan, outcomes)
     updates = crew.learner.step(credited, step=plan.step)
     crew.learner.publish()
@@ -98,6 +84,7 @@ def take_step(crew: Crew, plan: StepPlan) -> StepRecord:
         versions=tuple(crew.learner.versions()[line] for line in sorted(updates)),
         syncs=syncs,
         seconds=clock.seconds,
+        resampled=len(fresh),
     )
 
 
@@ -114,65 +101,6 @@ def replay_step(crew: Crew, record: StepRecord) -> StepRecord:
     return replace(
         record, updates=updates, versions=tuple(crew.learner.versions()[x] for x in sorted(updates))
     )
-
-
-def sync_if_due(
-    crew: Crew, round: int, step: int, *, round_end: bool = False
-) -> tuple[SyncRecord, ...]:
-    """Move the proxy toward the policy where the rule says so; measured before and after.
-
-    Under `gated`, a sync that lowers the pool's figure beyond noise (the paired interval lies
-    below 0) is undone.
-    """
-    rule = crew.config.sync
-    due = (
-        round_end
-        if rule.rule == "round"
-        else rule.rule != "never" and step % rule.every == 0 and not round_end
-    )
-    if not due:
-        return ()
-    before, old = crew.pool(), crew.proxy.version.id
-    alpha = rule.alpha if rule.rule == "ema" else 0.0
-    source = crew.learner.versions()["solver"].id
-    new = crew.proxy.sync(step=step, alpha=alpha).id
-    after = crew.pool()
-    refused, reason = _verdict(before, after, rule.gated)
-    if refused:
-        crew.proxy.undo()
-    record = SyncRecord(
-        round=round,
-        step=step,
-        rule=rule.rule,
-        source=source,
-        before=old,
-        after=old if refused else new,
-        alpha=alpha,
-        probe_before=before.estimate if before else None,
-        probe_after=after.estimate if after else None,
-        accepted=not refused,
-        reason=reason,
-    )
-    return (record,)
-
-
-def _verdict(before: PoolFigure | None, after: PoolFigure | None, gated: bool) -> tuple[bool, str]:
-    """Whether to refuse a sync, and why; a sync that nothing can measure is never refused.
-
-    The change is paired over the tasks that could be measured both before and after.
-    """
-    if before is None or after is None:
-        return False, "no pool to measure it on"
-    old, new = dict(before.per_task), dict(after.per_task)
-    both = [task for task in old if task in new]
-    if len(both) < 2:
-        return False, f"tasks of the pool measured both before and after: {len(both)}, too few"
-    change = paired([[new[task]] for task in both], [[old[task]] for task in both])
-    words = (
-        f"the pool's figure changed by {change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]"
-    )
-    refused = gated and change.high < 0.0
-    return refused, f"{words}: beyond noise, undone" if refused else words
 
 
 class Clock:
@@ -196,14 +124,44 @@ def _choose(config: RunConfig, plan: StepPlan) -> tuple[Task, ...]:
     return tuple(task for task in in_turn if task is not None)[:most]
 
 
-def _attempt(crew: Crew, plan: StepPlan, tasks: Sequence[Task]) -> list[Group]:
+def _attempt(
+    crew: Crew, plan: StepPlan, tasks: Sequence[Task], stream: str = "attempt", first: int = 0
+) -> list[Group]:
+    """Attempt tasks with the random streams of that name, counted from `first`."""
     size, run_seed = crew.config.solver.group_size, crew.config.seed
-    seeds = [
-        [seed_of(run_seed, plan.step, "attempt", n, g) for g in range(size)]
-        for n in range(len(tasks))
-    ]
-    ids = [f"r{plan.round:02d}-s{plan.step:04d}-n{n:02d}" for n in range(len(tasks))]
+    numbers = range(first, first + len(tasks))
+    seeds = [[seed_of(run_seed, plan.step, stream, n, g) for g in range(size)] for n in numbers]
+    mark = "n" if stream == "attempt" else "x"
+    ids = [f"r{plan.round:02d}-s{plan.step:04d}-{mark}{n:02d}" for n in numbers]
     return crew.solver.attempt(tasks, seeds, ids)
+
+
+def resample(crew: Crew, plan: StepPlan, judged: Sequence[Judged]) -> list[Judged]:
+    """Fresh seed tasks attempted in place of groups whose rewards are all equal (DAPO's dynamic
+    sampling, arXiv 2503.14476), while turns last; the equal ones stay in the record and the cost.
+    """
+    fresh: list[Judged] = []
+    missing = sum(map(_still, judged))
+    for _ in range(crew.config.objective.resample):
+        if not missing:
+            break
+        first = len(fresh)
+        tasks = plan.spares[first : first + missing]
+        size, run_seed = crew.config.solver.group_size, crew.config.seed
+        numbers = range(first, first + len(tasks))
+        seeds = [
+            [seed_of(run_seed, plan.step, "spare", n, g) for g in range(size)] for n in numbers
+        ]
+        ids = [f"r{plan.round:02d}-s{plan.step:04d}-x{n:02d}" for n in numbers]
+        turn = _judge(crew, plan, crew.solver.attempt(tasks, seeds, ids))
+        missing = sum(map(_still, turn))
+        fresh += turn
+    return fresh
+
+
+def _still(judged: Judged) -> bool:
+    """Whether the group has nothing to compare: all its rewards are equal."""
+    return len(set(judged.rewards)) < 2
 
 
 def _refer(crew: Crew, groups: Sequence[Group]) -> list[Group]:
@@ -222,38 +180,72 @@ def _with_reference(group: Group, consensus: Consensus | None) -> Group:
     return replace(group, task=task)
 
 
-def _credit(crew: Crew, group: Group, evidence: tuple[Evidence, ...]) -> Credited:
-    judged = judge(group, evidence, crew.config.reward, crew.config.verifier.variant)
-    return credit(judged, crew.config.objective)
-
-
-def _outcome(crew: Crew, group: Group, evidence: tuple[Evidence, ...]) -> Outcome:
-    """What became of an attempted proposal; below the bar it teaches the solver nothing."""
-    task, floor = group.task, crew.config.verifier.consensus_floor
-    if not evidence:
-        unmeasured = tuple(Evidence("not_measured", crew.verifier.version) for _ in group.rollouts)
-        empty = _credit(crew, group, unmeasured)
-        return Outcome(
-            task, ProposalEvidence("no_reference", len(group.rollouts), task_id=task.id), empty
+def _judge(crew: Crew, plan: StepPlan, groups: Sequence[Group]) -> list[Judged]:
+    """Measure and judge attempts; a group without a reference is judged for nobody."""
+    measured = iter(crew.verifier.measure([g for g in groups if g.task.reference]))
+    config, unmeasured = crew.config, Evidence("not_measured", crew.verifier.version)
+    reward = config.reward.at((plan.step - 1) / max(config.rounds * config.steps - 1, 1))
+    return [
+        judge(
+            group,
+            next(measured) if group.task.reference else (unmeasured,) * len(group.rollouts),
+            reward,
         )
-    credited = _credit(crew, group, evidence)
+        for group in groups
+    ]
+
+
+def _outcome(crew: Crew, judged: Judged) -> Outcome:
+    """What became of an attempted proposal; below the bar it teaches the solver nothing."""
+    group, task, floor = judged.group, judged.group.task, crew.config.verifier.consensus_floor
+    if not task.reference:
+        attempts = len(group.rollouts)
+        return Outcome(judged, ProposalEvidence("no_reference", attempts, task_id=task.id))
     trusted = task.origin != "consensus" or task.confidence >= floor
-    if not trusted:
-        still = (0.0,) * len(credited.advantages)
-        credited = replace(credited, advantages=still, answer_weights=still)
     return Outcome(
-        task,
+        judged,
         ProposalEvidence(
             drop="admitted" if trusted else "low_confidence",
             attempts=len(group.rollouts),
-            beats=_beats(evidence),
+            beats=_beats([e for e in judged.evidence if isinstance(e, Evidence)]),
             agreement=sum(matches(t.final, task.reference) for t in group.transcripts)
             / len(group.rollouts),
             confidence=task.confidence,
             task_id=task.id,
         ),
-        credited,
     )
+
+
+def _credit_attempts(
+    crew: Crew, plan: StepPlan, seeds: Sequence[Judged], outcomes: Sequence[Outcome]
+) -> list[Credited]:
+    """Seed groups and proposals compared together; what is not admitted is credited with 0.
+
+    Attempts without chance come last, where the advantage asks for them.
+    """
+    admitted = [o.judged for o in outcomes if o.evidence.drop == "admitted"]
+    others = [o.judged for o in outcomes if o.evidence.drop != "admitted"]
+    taught = [*seeds, *admitted]
+    greedy = _greedy(crew, plan, [one.group.task for one in taught])
+    rewards = {one.group.task.id: one.rewards[0] for one in greedy if one.rewards}
+    found = {c.judged.group.id: c for c in credit(taught, crew.config.objective, rewards)}
+    found |= {one.group.id: _nothing(one) for one in others}
+    inorder = [*seeds, *(o.judged for o in outcomes)]
+    return [*(found[one.group.id] for one in inorder), *map(_nothing, greedy)]
+
+
+def _nothing(judged: Judged) -> Credited:
+    zeros = (0.0,) * len(judged.kept)
+    return Credited(judged, zeros, zeros)
+
+
+def _greedy(crew: Crew, plan: StepPlan, tasks: Sequence[Task]) -> list[Judged]:
+    """One attempt without chance at each task, judged alone, where the advantage compares with it
+    (ReMax, arXiv 2310.10505)."""
+    if crew.config.objective.advantage != "remax":
+        return []
+    ids = [f"r{plan.round:02d}-s{plan.step:04d}-z{n:02d}" for n in range(len(tasks))]
+    return _judge(crew, plan, crew.solver.attempt(tasks, [[0]] * len(tasks), ids, greedy=True))
 
 
 def _beats(evidence: Sequence[Evidence]) -> float | None:
@@ -274,12 +266,11 @@ def _beats(evidence: Sequence[Evidence]) -> float | None:
 def _credit_proposals(crew: Crew, plan: StepPlan, outcomes: Sequence[Outcome]) -> list[Credited]:
     """The generator's groups, paid by what the solver made of each proposal."""
     made = {outcome.task.id: outcome.evidence for outcome in outcomes}
-    credited = []
+    judged = []
     for group, row in zip(plan.groups, plan.evidence, strict=True):
         evidence = [_after(item, made.get(item.task_id or "")) for item in row]
-        judged = judge_proposals(group, evidence, crew.config.generator)
-        credited.append(credit(judged, crew.config.objective))
-    return credited
+        judged.append(judge_proposals(group, evidence, crew.config.generator))
+    return credit(judged, crew.config.objective)
 
 
 def _after(before: ProposalEvidence, outcome: ProposalEvidence | None) -> ProposalEvidence:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["solver", "generator"]
+Role = Literal["solver", "generator", "greedy"]
 Line = Literal["solver", "generator", "proxy"]
 Axis = Literal["solver", "verifier", "generator"]
 Origin = Literal["human", "document", "executor", "rule", "generator", "consensus"]
@@ -118,6 +118,8 @@ class Group:
     """The G rollouts of one task in one step, with their parsed transcripts.
 
     For the solver `task` is the task attempted; for the generator it is the parent shown to it.
+    A "greedy" group is one attempt of the solver without chance: others are compared with it, and
+    it trains nothing.
     """
 
     id: str
@@ -227,16 +229,23 @@ class Credited:
 
     advantages      [K]  zero for every rollout of a dead group
     answer_weights  [K]  weight of the reference's own log-likelihood after this reasoning, >= 0
+    by_token        [K][written tokens]  advantages where those of a rollout's tokens differ, and
+                    then `advantages` are their means; () where every token has its rollout's
     """
 
     judged: Judged
     advantages: tuple[float, ...]
     answer_weights: tuple[float, ...]
+    by_token: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.by_token and len(self.by_token) != len(self.advantages):
+            raise ValueError(f"group {self.judged.group.id}: advantages differ in number by token")
 
     @property
     def dead(self) -> bool:
         """True where the group teaches nothing: no advantage and no answer weight."""
-        return not any(self.advantages) and not any(self.answer_weights)
+        return not any(self.advantages) and not any(map(any, (self.answer_weights, *self.by_token)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +329,10 @@ class SyncRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One optimiser step, whole: what was attempted, judged and learned."""
+    """One optimiser step, whole: what was attempted, judged and learned.
+
+    resampled  groups attempted beyond those asked for, because others taught nothing
+    """
 
     round: int
     step: int  # counted from 1 over the whole run
@@ -330,6 +342,7 @@ class StepRecord:
     versions: tuple[Version, ...]  # made by this step
     syncs: tuple[SyncRecord, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)  # never part of a digest
+    resampled: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from pipeline.types import (
     Evidence,
     Group,
     Proposed,
+    Reading,
     Rollout,
     StepRecord,
 )
@@ -77,14 +78,15 @@ def step_digest(record: StepRecord, groups: Digests) -> str:
     """Everything of the step but its seconds. groups: the digest of each group by its id."""
     credited = [_credited_digest(one, groups) for one in record.credited]
     made = (record.tasks, dict(record.updates), record.versions, record.syncs)
-    return digest_of(record.round, record.step, credited, *made)
+    cost = (record.resampled,) if record.resampled else ()
+    return digest_of(record.round, record.step, credited, *made, *cost)
 
 
 def _credited_digest(credited: Credited, groups: Digests) -> str:
     judged = credited.judged
     head = (groups[judged.group.id], judged.kept, dict(judged.components))
     parts = [canonical(head), *map(_evidence, judged.evidence)]
-    for row in (judged.rewards, credited.advantages, credited.answer_weights):
+    for row in (judged.rewards, credited.advantages, credited.answer_weights, *credited.by_token):
         parts.append(_floats(row))
     return _hash(parts)
 
@@ -94,7 +96,14 @@ def _evidence(evidence: object) -> bytes:
         return canonical(evidence)
     reference, baseline = evidence.reference_logprobs, evidence.baseline_logprobs
     small = [evidence.status, evidence.version, evidence.reasoning_tokens, evidence.detail]
-    return _json([*small, len(reference)]) + _floats(reference) + _floats(baseline)
+    read = b"".join(map(_reading, evidence.readings))
+    return _json([*small, len(reference)]) + _floats(reference) + _floats(baseline) + read
+
+
+def _reading(reading: Reading) -> bytes:
+    small = [reading.source, reading.version, reading.status, reading.detail, *reading.at]
+    values = _floats(reading.values)
+    return _json([*small, len(values)]) + values
 
 
 def _floats(values: Sequence[float]) -> bytes:

@@ -36,6 +36,7 @@ from store.rows import (
     probe_row,
     proposal_row,
     put,
+    reading_rows,
     sync_row,
     task_row,
     update_rows,
@@ -49,6 +50,7 @@ from store.schema import (
     ProbeRow,
     ProposalRow,
     ProposedRow,
+    ReadingRow,
     RunRow,
     StepRow,
     SyncRow,
@@ -254,7 +256,8 @@ def _record_step(session: Session, lease: Lease, record: StepRecord, groups: Dig
     if last is not None and step != last + 1:
         raise OutOfOrder(f"run {run} is at step {last}; the next is {last + 1}, not {step}")
     row = {"run_id": run, "step": step, "round": round, "digest": digest, "epoch": lease.epoch}
-    add(session, StepRow, [{**row, "seconds": dict(record.seconds), "at": datetime.now(UTC)}])
+    cost = {"seconds": dict(record.seconds), "resampled": record.resampled}
+    add(session, StepRow, [{**row, **cost, "at": datetime.now(UTC)}])
     made = Made(run, "climb", round, step)
     tasks = enumerate(record.tasks)
     add(session, TaskRow, (task_row(run, one, "admitted", (round, step, n)) for n, one in tasks))
@@ -272,6 +275,7 @@ def _write_credit(session: Session, made: Made, record: StepRecord) -> None:
     attempts, proposals = evidence_rows(run, record.credited)
     check_versions(session, run, {str(row["version"]) for row in attempts})
     add(session, EvidenceRow, attempts)
+    add(session, ReadingRow, reading_rows(run, record.credited))
     add(session, ProposalRow, proposals)
     credits = []
     for position, one in enumerate(record.credited):

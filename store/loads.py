@@ -21,6 +21,7 @@ from pipeline.types import (
     ProbeRecord,
     ProposalEvidence,
     Proposed,
+    Reading,
     Role,
     Rollout,
     StepRecord,
@@ -39,6 +40,7 @@ from store.schema import (
     ProbeRow,
     ProposalRow,
     ProposedRow,
+    ReadingRow,
     RolloutRow,
     StepRow,
     SyncRow,
@@ -115,6 +117,7 @@ def steps_of(session: Session, run: str, round: int) -> list[StepRecord]:
                 ),
                 syncs=tuple(syncs_of(session, run, round, "climb", row.step)),
                 seconds=cast("dict[str, float]", row.seconds),
+                resampled=row.resampled,
             )
         )
     return records
@@ -136,9 +139,10 @@ def _credited(session: Session, run: str, round: int) -> defaultdict[int, list[C
     mine = (CreditRow.run_id == run, CreditRow.step.in_(step_ids))
     ids = select(CreditRow.group_id).where(*mine)
     groups = {group.id: group for _, group in _groups(session, run, ids)}
+    readings = _readings(session, run, ids)
     measured = _Measured(
         attempts={
-            (row.rollout_id, row.version): _noun(Evidence, row)
+            (row.rollout_id, row.version): _noun(Evidence, row, readings=readings[row.rollout_id])
             for row in session.scalars(
                 select(EvidenceRow).where(
                     EvidenceRow.run_id == run, EvidenceRow.rollout_id.in_(_rollouts(run, ids))
@@ -186,6 +190,9 @@ class _Measured:
             judged=judged,
             advantages=tuple(cast(float, rows[index].advantage) for index in kept),
             answer_weights=tuple(cast(float, rows[index].answer_weight) for index in kept),
+            by_token=tuple(
+                row.by_token for row in (rows[i] for i in kept) if row.by_token is not None
+            ),
         )
 
     def _evidence(
@@ -194,6 +201,17 @@ class _Measured:
         if group.role == "generator":
             return tuple(proposal_of(self.proposals[one.id]) for one in group.rollouts)
         return tuple(self.attempts[row.rollout_id, row.evidence_version or ""] for row in rows)
+
+
+def _readings(session: Session, run: str, ids: Ids) -> defaultdict[str, tuple[Reading, ...]]:
+    """Rollout id -> what meters read of it, in the order they were asked."""
+    found: defaultdict[str, tuple[Reading, ...]] = defaultdict(tuple)
+    query = select(ReadingRow).where(
+        ReadingRow.run_id == run, ReadingRow.rollout_id.in_(_rollouts(run, ids))
+    )
+    for row in session.scalars(query.order_by(ReadingRow.rollout_id, ReadingRow.position)):
+        found[row.rollout_id] += (_noun(Reading, row),)
+    return found
 
 
 def _rollouts(run: str, ids: Ids) -> Ids:

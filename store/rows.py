@@ -132,7 +132,18 @@ def evidence_row(run: str, rollout: str, evidence: Evidence) -> Row:
         "reference_mean": _mean(evidence.reference_logprobs),
         "baseline_mean": _mean(evidence.baseline_logprobs),
     }
-    return {**as_row(evidence), **means, "run_id": run, "rollout_id": rollout}
+    return {**as_row(evidence, "readings"), **means, "run_id": run, "rollout_id": rollout}
+
+
+def reading_rows(run: str, credited: Sequence[Credited]) -> list[Row]:
+    """What meters read of every attempt."""
+    return [
+        {**as_row(reading), "run_id": run, "rollout_id": rollout.id, "position": position}
+        for one in credited
+        for rollout, evidence in zip(one.judged.group.rollouts, one.judged.evidence, strict=True)
+        if isinstance(evidence, Evidence)
+        for position, reading in enumerate(evidence.readings)
+    ]
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -160,11 +171,13 @@ def judgement_rows(run: str, credited: Credited) -> list[Row]:
     for rollout, evidence in zip(judged.group.rollouts, judged.evidence, strict=True):
         version = evidence.version if isinstance(evidence, Evidence) else None
         row: Row = {"run_id": run, "rollout_id": rollout.id, "evidence_version": version}
-        rows.append({**row, **dict.fromkeys(names)})
+        rows.append({**row, **dict.fromkeys(names), "by_token": None})
     numbers = zip(judged.rewards, credited.advantages, credited.answer_weights, strict=True)
     for seat, (index, told) in enumerate(zip(judged.kept, numbers, strict=True)):
         _finite(dict(zip(names[1:], told, strict=True)))
         rows[index].update(zip(names, (seat, *told), strict=True))
+        if credited.by_token:
+            rows[index]["by_token"] = credited.by_token[seat]
     return rows
 
 

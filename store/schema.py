@@ -25,6 +25,7 @@ from store.schema_rollouts import (
     JudgementRow,
     ProposalRow,
     ProposedRow,
+    ReadingRow,
     RolloutRow,
     TaskRow,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "ProbeRow",
     "ProposalRow",
     "ProposedRow",
+    "ReadingRow",
     "RolloutRow",
     "RunRow",
     "StageRow",
@@ -134,6 +136,7 @@ class StepRow(Base):
     round: Mapped[int]
     digest: Mapped[str]
     seconds: Mapped[JsonValue] = mapped_column(nullable=False)
+    resampled: Mapped[int] = mapped_column(server_default="0")
     epoch: Mapped[int]
     at: Mapped[datetime]
 

@@ -146,7 +146,7 @@ class EvidenceRow(Base):
 
     __tablename__ = "evidence"
     __table_args__ = (
-        one_of("status", get_args(Status)),
+        one_of("status", tuple(one for one in get_args(Status) if one != "timeout")),
         Foreign(["run_id", "rollout_id"], ["rollout.run_id", "rollout.id"]),
     )
 
@@ -160,6 +160,26 @@ class EvidenceRow(Base):
     baseline_mean: Mapped[float | None]
     reasoning_tokens: Mapped[int]
     detail: Mapped[str] = mapped_column(RawText)
+
+
+class ReadingRow(Base):
+    """What one meter read of one attempt, beside the reference's likelihood."""
+
+    __tablename__ = "reading"
+    __table_args__ = (
+        one_of("status", get_args(Status)),
+        Foreign(["run_id", "rollout_id"], ["rollout.run_id", "rollout.id"]),
+    )
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    rollout_id: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str]  # of weights or of a library
+    status: Mapped[str]
+    values: Mapped[tuple[float, ...]] = mapped_column(Floats)
+    at: Mapped[tuple[int, ...]] = mapped_column(Ints)
+    detail: Mapped[str] = mapped_column(RawText)
+    position: Mapped[int]
 
 
 class CreditRow(Base):
@@ -195,3 +215,4 @@ class JudgementRow(Base):
     reward: Mapped[float | None]
     advantage: Mapped[float | None]
     answer_weight: Mapped[float | None]
+    by_token: Mapped[tuple[float, ...] | None] = mapped_column(Floats)  # where tokens differ

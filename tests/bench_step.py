@@ -86,8 +86,8 @@ class Work:
         self, task: Task, rollouts: Sequence[Rollout], evidence: Sequence[Evidence]
     ) -> Credited:
         group = Group(task.id, "solver", task, tuple(rollouts), (Transcript("ok"),) * len(rollouts))
-        judged = judge(group, evidence, self.config.reward, self.config.verifier.variant)
-        return credit(judged, self.config.objective)
+        judged = judge(group, evidence, self.config.reward)
+        return credit([judged], self.config.objective)[0]
 
 
 class Ours:

@@ -17,20 +17,20 @@ import math
 from collections.abc import Mapping, Sequence
 
 from pipeline.config import RewardConfig
-from pipeline.measures import Variant, mean_nll, mean_probability, sequence_logprob
+from pipeline.measures import mean_nll, mean_probability, sequence_logprob
 from pipeline.rewards.ranks import Terms, form, measured, seated
 from pipeline.types import Evidence
 
 FLOOR = 0.05  # nats per token: below it a reference needs no reasoning at all
 
 
-def verifree_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
+def verifree_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
     """evidence [K], measured or malformed -> form, reasoning and raw, each [K] in [0, 1]."""
     reasoning = seated([likelihood(item) for item in measured(evidence)], evidence)
     return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}
 
 
-def rlpr_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
+def rlpr_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
     """evidence [K], measured or malformed -> form, reasoning and raw, each [K] in [0, 1]."""
     gains = [
         max(
@@ -48,7 +48,7 @@ def rlpr_weights(config: RewardConfig) -> Mapping[str, float]:
     return {"reasoning": 0.9, "form": 0.1}
 
 
-def advantage_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
+def advantage_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
     """evidence [K] -> form; reasoning in [-1, 1], below 0 where it hurts; raw in [0, 1]."""
     values = [
         max(-1.0, (before - mean_nll(item.reference_logprobs)) / max(before, FLOOR))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.config import RewardConfig
-from pipeline.measures import Variant
 from pipeline.rewards.ranks import Terms, measured, perplexities, rank_terms, seated
 from pipeline.types import Evidence
 
@@ -29,11 +28,11 @@ def efficiency_values(ppl: Sequence[float], lengths: Sequence[int]) -> tuple[flo
     )
 
 
-def nover_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
+def nover_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
     """evidence [K], measured or malformed -> the terms of a rank and efficiency, [K] in [0, 1]."""
     lengths = [item.reasoning_tokens for item in measured(evidence)]
-    efficiency = seated(efficiency_values(perplexities(evidence, variant), lengths), evidence)
-    return {**rank_terms(evidence, variant), "efficiency": efficiency}
+    efficiency = seated(efficiency_values(perplexities(evidence, config), lengths), evidence)
+    return {**rank_terms(evidence, config), "efficiency": efficiency}
 
 
 def nover_weights(config: RewardConfig) -> Mapping[str, float]:

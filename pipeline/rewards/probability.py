@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.measures import Variant, mean_probability
+from pipeline.config import RewardConfig
+from pipeline.measures import mean_probability
 from pipeline.rewards.ranks import Terms, form, measured, seated
 from pipeline.types import Evidence
 
 
-def probability_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
-    """evidence [K], measured or malformed -> form, reasoning and raw, each [K] in [0, 1].
-
-    Reads no length, so both variants are the same.
-    """
+def probability_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
+    """evidence [K], measured or malformed -> form, reasoning and raw, each [K] in [0, 1]."""
     values = [mean_probability(item.reference_logprobs) for item in measured(evidence)]
     reasoning = seated(values, evidence)
     return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}

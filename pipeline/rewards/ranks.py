@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.config import RewardConfig
-from pipeline.measures import Variant, log_perplexity
+from pipeline.measures import log_perplexity
 from pipeline.types import Evidence
 
 Terms = dict[str, tuple[float, ...]]
@@ -32,9 +32,9 @@ def rank_values(perplexities: Sequence[float]) -> tuple[float, ...]:
     return tuple((count - place) / count for place in places)
 
 
-def rank_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
+def rank_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
     """evidence [K], measured or malformed -> form, reasoning and raw, each [K] in [0, 1]."""
-    reasoning = seated(rank_values(perplexities(evidence, variant)), evidence)
+    reasoning = seated(rank_values(perplexities(evidence, config)), evidence)
     return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}
 
 
@@ -48,10 +48,13 @@ def reasoning_and_form(config: RewardConfig) -> Mapping[str, float]:
     return {"reasoning": 1.0, "form": config.form_weight}
 
 
-def perplexities(evidence: Sequence[Evidence], variant: Variant) -> list[float]:
+def perplexities(evidence: Sequence[Evidence], config: RewardConfig) -> list[float]:
     """Log reasoning perplexity of each measured rollout, in order, arithmetic noise rounded off."""
     return [
-        round(log_perplexity(item.reference_logprobs, item.reasoning_tokens, variant), _DECIMALS)
+        round(
+            log_perplexity(item.reference_logprobs, item.reasoning_tokens, config.variant),
+            _DECIMALS,
+        )
         for item in measured(evidence)
     ]
 

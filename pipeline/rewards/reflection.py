@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pipeline.measures import NotMeasurable, Variant
+from pipeline.config import RewardConfig
+from pipeline.measures import NotMeasurable
 from pipeline.rewards.likelihood import likelihood
 from pipeline.rewards.ranks import Terms, form, measured, seated
 from pipeline.types import Evidence
@@ -32,7 +33,7 @@ def reflection_weights(table: Sequence[Sequence[float]]) -> tuple[float, ...]:
     return tuple(spread / total if total else 0.0 for spread in spreads)
 
 
-def reflection_terms(evidence: Sequence[Evidence], variant: Variant) -> Terms:
+def reflection_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
     """evidence [K], measured or malformed -> form; reasoning, any finite number; raw in [0, 1].
 
     raw is the reference's probability: the answer term wants a weight, and R3 has no bounds.

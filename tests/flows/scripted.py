@@ -23,12 +23,12 @@ from flows.restore import restore, tidy
 from flows.stages import begin, run_stages
 from pipeline.batch import Splice
 from pipeline.config import RunConfig
+from pipeline.crew import Crew
 from pipeline.engine.scripted import ScriptedEngine, Tokens
 from pipeline.environments.table import Row, Table
 from pipeline.evaluation.verifier import pool_figure
 from pipeline.learner import PolicyLearner
 from pipeline.proxy import WeightProxy
-from pipeline.step import Crew
 from store import ledger
 from store.database import Store
 from tests.tiny import tiny_model, tiny_tokenizer

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl.trainer.utils import nanstd
 
-from pipeline.advantages import ADVANTAGES, centred, credit, grpo, maxrl, opo, rloo
+from pipeline.advantages import ADVANTAGES, Peers, centred, credit, grpo, maxrl, opo, rloo
 from pipeline.config import ObjectiveConfig
 from pipeline.types import Evidence, Group, Judged, ProposalEvidence, Rollout, Task, Transcript
 
@@ -21,8 +21,12 @@ NOVER_TOTALS = [1.7, 0.4 + 1 + 5 / 6, 0.4 + 1 + 4 / 6, 0, 2.2, 0, 1 + 1 / 6, 1.2
 SHIFT_FREE = ("centred", "grpo", "opo", "rloo")
 
 
-def compare(name: str, rewards: torch.Tensor) -> torch.Tensor:
-    return ADVANTAGES[name](rewards, torch.full(rewards.shape, 5))
+def compare(name: str, rewards: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+    """The advantages of one group alone in its step."""
+    role = judged("solver", tuple(rewards.tolist()), (0.0,) * len(rewards))
+    five = torch.full(rewards.shape, 5) if lengths is None else lengths
+    [found] = ADVANTAGES[name]([Peers(rewards, five, role)], ObjectiveConfig())
+    return found.rollouts
 
 
 def tensor(*values: float) -> torch.Tensor:
@@ -97,11 +101,11 @@ def test_equals_and_loners_get_exactly_nothing(name, size, dtype):
 @given(values=st.lists(st.floats(0, 3, width=32), min_size=1, max_size=8), turn=st.integers(0, 7))
 def test_advantages_sum_to_nothing_and_follow_their_rollouts(name, values, turn):
     rewards, lengths = tensor(*values), torch.arange(1, len(values) + 1)
-    advantages = ADVANTAGES[name](rewards, lengths)
+    advantages = compare(name, rewards, lengths)
     weights = {"opo": lengths.double(), "reinforce": torch.zeros(len(values))}
     total = float((weights.get(name, torch.ones(len(values))) * advantages).sum())
     assert total == pytest.approx(0.0, abs=1e-9 * max(1.0, float(advantages.abs().max())))
-    moved = ADVANTAGES[name](rewards.roll(turn), lengths.roll(turn))
+    moved = compare(name, rewards.roll(turn), lengths.roll(turn))
     torch.testing.assert_close(moved, advantages.roll(turn), atol=1e-9, rtol=1e-9)
 
 
@@ -126,8 +130,8 @@ def judged(role: str, rewards: tuple[float, ...], raw: tuple[float, ...], confid
 
 
 def test_credit_weighs_the_answer_by_raw_reward_and_confidence():
-    credited = credit(
-        judged("solver", (2.0, 0.0), (1.0, 0.5), 0.8), ObjectiveConfig(advantage="centred")
+    [credited] = credit(
+        [judged("solver", (2.0, 0.0), (1.0, 0.5), 0.8)], ObjectiveConfig(advantage="centred")
     )
     assert credited.advantages == (1.0, -1.0)
     assert credited.answer_weights == (0.8, 0.4)
@@ -135,23 +139,25 @@ def test_credit_weighs_the_answer_by_raw_reward_and_confidence():
 
 
 def test_credit_without_answer_term_is_plain_nover():
-    credited = credit(judged("solver", (2.0, 0.0), (1.0, 0.5)), ObjectiveConfig(answer_term=0.0))
+    [credited] = credit(
+        [judged("solver", (2.0, 0.0), (1.0, 0.5))], ObjectiveConfig(answer_term=0.0)
+    )
     assert credited.answer_weights == (0.0, 0.0)
     assert credited.advantages[0] == pytest.approx(1 / (2**0.5 + 1e-4))
 
 
 def test_equal_rewards_are_dead_only_without_an_answer_to_learn():
     equal = judged("solver", (0.5, 0.5, 0.5), (0.7, 0.7, 0.7))
-    assert credit(equal, ObjectiveConfig(answer_term=0.0)).dead
-    assert not credit(equal, ObjectiveConfig(answer_term=0.5)).dead
+    assert credit([equal], ObjectiveConfig(answer_term=0.0))[0].dead
+    assert not credit([equal], ObjectiveConfig(answer_term=0.5))[0].dead
 
 
 def test_proposals_have_no_answer_to_learn():
-    credited = credit(judged("generator", (1.0, 0.0), (1.0, 0.0)), ObjectiveConfig())
+    [credited] = credit([judged("generator", (1.0, 0.0), (1.0, 0.0))], ObjectiveConfig())
     assert credited.answer_weights == (0.0, 0.0)
     assert credited.advantages[0] > 0
 
 
 def test_a_group_with_nothing_kept_is_dead():
-    credited = credit(judged("solver", (), ()), ObjectiveConfig())
+    [credited] = credit([judged("solver", (), ())], ObjectiveConfig())
     assert (credited.advantages, credited.answer_weights, credited.dead) == ((), (), True)

@@ -147,7 +147,7 @@ def our_groups(settings: RunConfig, stale: bool = False) -> list[Credited]:
         group = Group(str(number), "solver", task, rollouts, (Transcript("ok"),) * SIZE)
         evidence = (Evidence("measured", "proxy@0"),) * SIZE
         judged = Judged(group, evidence, tuple(range(SIZE)), tuple(REWARDS[own]))
-        groups.append(credit(judged, settings.objective))
+        groups += credit([judged], settings.objective)
     return groups
 
 

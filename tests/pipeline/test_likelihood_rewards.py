@@ -25,7 +25,7 @@ def judged(name: str, rows: list[Evidence], form_weight: float = 0.0):
     )
     texts = (Transcript("ok", "so", "six"),) * len(rows)
     group = Group("g0", "solver", Task("t0", "How many?", "six", "human"), rollouts, texts)
-    return judge(group, rows, RewardConfig(name=name, form_weight=form_weight), "code")
+    return judge(group, rows, RewardConfig(name=name, form_weight=form_weight))
 
 
 MALFORMED = Evidence("malformed", "proxy@0")

@@ -34,7 +34,8 @@ def status(value: Status) -> Evidence:
 
 
 def judged(evidence, config=ALL_ONE, variant="code"):
-    return judge(group_of(len(evidence)), evidence, config, variant)
+    chosen = config.model_copy(update={"variant": variant})
+    return judge(group_of(len(evidence)), evidence, chosen)
 
 
 # The worked group of NOVER: seats 3 and 5 are malformed
@@ -157,7 +158,7 @@ def test_measured_evidence_without_numbers_is_refused(name):
 
 def test_proposals_are_not_judged_as_attempts():
     with pytest.raises(ValueError, match="generator"):
-        judge(group_of(1, "generator"), [measured(-1.0)], ALL_ONE, "code")
+        judge(group_of(1, "generator"), [measured(-1.0)], ALL_ONE)
 
 
 def test_the_table_of_rewards_is_the_choice_in_the_config():

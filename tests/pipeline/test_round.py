@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from pipeline.config import GeneratorConfig, ProbeConfig, RunConfig
+from pipeline.crew import Crew
 from pipeline.curriculum import Seen
 from pipeline.environments.table import TableTruth
 from pipeline.evaluation.exam import Exam
@@ -18,7 +19,6 @@ from pipeline.parents import at_frontier, choose_parents
 from pipeline.ports import Consensus
 from pipeline.round import Known, propose, seed_slice
 from pipeline.seeds import seed_of
-from pipeline.step import Crew
 from pipeline.types import Group, Remembered, Rollout, Task, Transcript
 
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from pipeline.config import RunConfig
+from pipeline.crew import Crew
 from pipeline.measures import clustered
-from pipeline.step import Crew, sync_if_due
+from pipeline.syncing import sync_if_due
 from pipeline.types import PoolFigure, Version
 
 

@@ -46,7 +46,7 @@ def postgres(server: str) -> str:
         there = set(inspect(connection).get_table_names())
         version = MigrationContext.configure(connection).get_current_revision()
     engine.dispose()
-    if version == "0001" and there >= set(Base.metadata.tables):
+    if version == "0002" and there >= set(Base.metadata.tables):
         names = [table.name for table in reversed(Base.metadata.sorted_tables)]
         _do(server, *(f"DELETE FROM {name}" for name in names))
     elif there:
