@@ -242,6 +242,27 @@ def verify(
 
 
 @app.command()
+def replay(
+    context: typer.Context,
+    run: Run = "last",
+    reward: Annotated[
+        str | None, typer.Option(help="The reward to judge with; `coclimb methods` lists them.")
+    ] = None,
+    advantage: Annotated[str | None, typer.Option(help="The advantage to compare with.")] = None,
+    change: Set = None,
+    json: Json = False,
+) -> None:
+    """What another reward or advantage would have said of a run's stored rollouts."""
+    edge: Edge = context.obj
+    with edge.answering():
+        from flows import replay as replaying
+
+        named = [f"reward.name={reward}"] if reward else []
+        named += [f"objective.advantage={advantage}"] if advantage else []
+        replaying.replay(edge.home, run, [*named, *(change or [])], json=json)
+
+
+@app.command()
 def doctor(context: typer.Context, json: Json = False) -> None:
     """What this machine has, what it lacks, and how to get it."""
     edge: Edge = context.obj

@@ -74,7 +74,7 @@ def list_runs(home: Home, *, json: bool) -> None:
         return
     for row in rows:
         row["rounds"] = f"{row['rounds_done']}/{row['rounds_asked']}"
-    _table(rows, ("id", "name", "status", "rounds", "seed", "parent", "reason"))
+    table(rows, ("id", "name", "status", "rounds", "seed", "parent", "reason"))
 
 
 def list_rounds(home: Home, run: str, *, json: bool) -> None:
@@ -95,7 +95,7 @@ def list_steps(home: Home, run: str, *, json: bool) -> None:
     if json:
         print(as_json(_by_step(updates, syncs)))
         return
-    _table(updates, UPDATE_COLUMNS)
+    table(updates, UPDATE_COLUMNS)
     for sync in syncs:  # a line each: its reason would be cut in a table
         moved = f"{sync['before']} -> {sync['after']}" if sync["accepted"] else "refused"
         console().print(shown(f"step {sync['step']}: {moved}: {sync['reason']}"), soft_wrap=True)
@@ -215,7 +215,7 @@ def _by_round(rows: Sequence[Answer]) -> None:
         line = lines.setdefault(key, dict(zip(("axis", "figure", "of"), key, strict=True)))
         value, low, high = (cast(float, row[x]) for x in ("value", "low", "high"))
         line[f"round {row['round']}"] = f"{value:.2f} [{low:.2f}, {high:.2f}]"
-    _table(list(lines.values()), ("axis", "figure", "of", *(f"round {n}" for n in rounds)))
+    table(list(lines.values()), ("axis", "figure", "of", *(f"round {n}" for n in rounds)))
 
 
 def verify(home: Home, run: str | None, *, json: bool) -> None:
@@ -229,7 +229,7 @@ def verify(home: Home, run: str | None, *, json: bool) -> None:
     else:
         console().print(f"{told['checked']} checks, {len(violations)} violations")
         if violations:
-            _table(violations, ())
+            table(violations, ())
     if violations:
         sys.exit(FAILED)
 
@@ -238,10 +238,10 @@ def _show(rows: Sequence[Answer], columns: Sequence[str], *, json: bool) -> None
     if json:
         print(as_json(rows))
     else:
-        _table(rows, columns)
+        table(rows, columns)
 
 
-def _table(rows: Sequence[Answer], columns: Sequence[str]) -> None:
+def table(rows: Sequence[Answer], columns: Sequence[str]) -> None:
     if rows:
         console(width=WIDE).print(listing(rows, columns, console().width))
     else:

@@ -12,7 +12,7 @@ import torch
 from flows.assemble import Parts, assemble
 from flows.home import Home
 from flows.progress import Progress, Quiet
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, recorded
 from store import questions
 from store.database import Lease, Store
 
@@ -65,7 +65,7 @@ def come_alive(
     """Build a run's parts from the configuration that its row holds; its weights are the base's."""
     repeat_exactly()
     facts = questions.run_facts(place.store, place.run)
-    config = RunConfig.model_validate_json(str(facts["config"]))
+    config = recorded(str(facts["config"]))
     row = next(row for row in questions.runs(place.store) if row["id"] == place.run)
     return Live(
         store=place.store,

@@ -24,7 +24,7 @@ from flows.restore import restore, tidy
 from flows.server import Server, prefect_server
 from flows.settings import change_config, difference, load_config
 from flows.stages import begin, run_stages
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, recorded
 from store import ledger, points, questions
 from store.database import Store
 
@@ -95,7 +95,7 @@ def fork(home: Home, branch: Branch, asked: Asked) -> None:
     with _store(home) as store:
         parent = questions.resolve(store, branch.argument)
         facts = questions.run_facts(store, parent)
-        before = RunConfig.model_validate_json(str(facts["config"]))
+        before = recorded(str(facts["config"]))
         config = change_config(before, [*branch.changes, *_rounds(asked)])
         if config.rounds <= branch.round:
             raise Refusal(
@@ -193,7 +193,7 @@ def _named(store: Store, name: str | None) -> str | None:
 
 def _same_config(store: Store, run: str, config: RunConfig) -> None:
     """Refuse to go on with a run under a configuration that is not its own."""
-    before = RunConfig.model_validate_json(str(questions.run_facts(store, run)["config"]))
+    before = recorded(str(questions.run_facts(store, run)["config"]))
     changed = difference(before.model_dump(), config.model_dump())
     if changed:
         raise Refusal(

@@ -18,6 +18,22 @@ Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 
 
+MeterName = Literal[
+    "rule",
+    "vote",
+    "shape",
+    "certainty",
+    "entropy",
+    "written",
+    "unprompted",
+    "steps",
+    "cross",
+    "judge",
+    "rubric",
+    "teacher",
+]
+
+
 class Section(BaseModel):
     """A closed, frozen group of settings; NaN and infinities are refused."""
 
@@ -148,6 +164,11 @@ class SolverConfig(Section):
 class VerifierConfig(Section):
     kind: Literal["perplexity"] = Field(
         "perplexity", description="What measures the reference given the reasoning."
+    )
+    also: tuple[MeterName, ...] = Field(
+        (),
+        description="Meters that read every attempt beside those that the reward needs, so that "
+        "other rewards can be tried on the stored rollouts.",
     )
     consensus_floor: Share = Field(
         0.9, description="Consensus confidence below which a proposal does not train the solver."
@@ -384,3 +405,15 @@ class RunConfig(Section):
         """SHA-256 of the canonical JSON of the whole tree."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+MOVED = {("verifier", "variant"): ("reward", "variant")}  # settings that have changed place
+
+
+def recorded(text: str) -> RunConfig:
+    """A configuration as a run recorded it, also one from before a setting changed its place."""
+    tree = json.loads(text)
+    for (section, name), (new_section, new_name) in MOVED.items():
+        if name in tree.get(section, {}):
+            tree.setdefault(new_section, {})[new_name] = tree[section].pop(name)
+    return RunConfig.model_validate_json(json.dumps(tree))

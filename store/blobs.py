@@ -46,8 +46,15 @@ def unpack_ints(data: bytes) -> tuple[int, ...]:
 
 
 def unpack_flags(data: bytes) -> tuple[bool, ...]:
-    lengths = map(int, _open(data, "r"))
-    return tuple(flag for n, length in enumerate(lengths) for flag in (n % 2 == 1,) * length)
+    flags: tuple[bool, ...] = ()
+    for n, length in enumerate(map(int, _open(data, "r"))):
+        flags += (n % 2 == 1,) * length
+    return flags
+
+
+def count_flags(data: bytes) -> int:
+    """How many of the flags are true, without unpacking them."""
+    return sum(map(int, _open(data, "r")[1::2]))
 
 
 def unpack_floats(data: bytes) -> tuple[float, ...]:

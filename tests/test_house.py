@@ -51,6 +51,7 @@ FLOORS = {
     "pipeline.answers": 1,
     "pipeline.rewards": 1,
     "pipeline.advantages": 1,
+    "pipeline.agreement": 1,
     "pipeline.objectives": 1,
     "pipeline.curriculum": 1,
     "pipeline.parents": 1,
@@ -69,11 +70,13 @@ FLOORS = {
     "pipeline.worlds": 3,
     "pipeline.environments": 3,
     "pipeline.evaluation.exam": 3,  # what is asked, which environments hand out; not the asking
+    "pipeline.crew": 4,
+    "pipeline.syncing": 4,
     "pipeline.step": 4,
     "pipeline.round": 4,
     "pipeline.evaluation": 4,
 }
-TRAINING = ("pipeline.round", "pipeline.step", "pipeline.learner", "agents")
+TRAINING = ("pipeline.round", "pipeline.step", "pipeline.syncing", "pipeline.learner", "agents")
 TRUTH = ("pipeline.worlds", "pipeline.environments", "pipeline.evaluation")
 
 

@@ -1,0 +1,76 @@
+"""A replay over a scripted run: what trained agrees with itself, another reward does not wholly."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flows.errors import Refusal
+from flows.replay import compare, replay
+from pipeline.config import RunConfig
+from store.retold import Retold, retell
+from tests.flows.scripted import SMALL, Bench
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    made = Bench(tmp_path_factory.mktemp("replay"))
+    made.go_on()
+    return made
+
+
+@pytest.fixture
+def told(bench: Bench) -> list[Retold]:
+    return retell(bench.store, bench.run)
+
+
+def with_reward(name: str, **more: object) -> RunConfig:
+    tree = SMALL.model_dump(mode="json")
+    tree["reward"] |= {"name": name, **more}
+    return RunConfig.model_validate(tree)
+
+
+def test_the_reward_that_trained_agrees_with_itself_to_the_last_bit(told: list[Retold]) -> None:
+    found = compare(told, SMALL)
+    assert found.groups == len(told) > 10
+    assert all(one.then == one.now for one in found.compared)
+    assert (found.total.opposed, found.best, found.flipped) == (0, 1.0, 0.0)
+    assert found.tau is not None
+    assert found.tau.value == pytest.approx(1.0)
+
+
+def test_what_is_read_in_haste_judges_like_what_is_read_in_full(bench: Bench) -> None:
+    quick = compare(retell(bench.store, bench.run), with_reward("dro"))
+    whole = compare(retell(bench.store, bench.run, texts=True), with_reward("dro"))
+    assert [one.now for one in quick.compared] == [one.now for one in whole.compared]
+    assert quick.flipped == whole.flipped
+
+
+def test_another_reward_orders_some_pairs_otherwise(told: list[Retold]) -> None:
+    found = compare(told, with_reward("dro"))
+    assert found.total.opposed > 0
+    assert found.tau is not None
+    assert -1.0 < found.tau.value < 1.0
+
+
+def test_a_group_that_a_meter_did_not_read_is_left_out_and_counted(told: list[Retold]) -> None:
+    found = compare(told, with_reward("majority_vote"))
+    assert (found.groups, found.missing) == (0, {"vote": len(told)})
+
+
+def test_the_command_tells_both_sides_as_json(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replay(bench.home, "run", ["reward.name=dro", "objective.advantage=rloo"], json=True)
+    [answer] = json.loads(capsys.readouterr().out)
+    assert (answer["trained_with"], answer["replayed_with"]) == ("nover", "dro")
+    assert answer["advantage"] == "rloo"
+    worst = answer["disagree_most"][0]
+    assert {"rollout", "then", "now"} == set(worst["rollouts"][0])
+
+
+def test_a_word_that_is_no_reward_is_refused_with_the_nearest(bench: Bench) -> None:
+    with pytest.raises(Refusal) as told:
+        replay(bench.home, "run", ["reward.name=novr"], json=False)
+    assert "did you mean 'nover'" in " ".join(told.value.problems)
