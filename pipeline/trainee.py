@@ -71,7 +71,7 @@ class Trainee:
             )
         self.dtype = DTYPES[config.model.train_dtype]
         computing = (
-            self.model if self.dtype == torch.float32 else copy.deepcopy(self.model).to(self.dtype)
+            self.model if self.dtype == torch.float32 else _computed_in(self.model, self.dtype)
         )
         self.accelerator = Accelerator(cpu=self.model.device.type == "cpu", device_placement=False)
         if self.accelerator.num_processes > 1:
@@ -213,6 +213,15 @@ def _causal(model: nn.Module) -> PreTrainedModel:
     raise ValueError(
         f"{type(model).__name__} holds no transformers model; load one with load_policy"
     )
+
+
+def _computed_in(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy that computes in `dtype`. Buffers keep theirs: rounded, the rotary frequencies would
+    be off by more than a radian some thousand tokens into a text."""
+    twin = copy.deepcopy(model)
+    for weight in twin.parameters():
+        weight.data = weight.data.to(dtype)
+    return twin
 
 
 def _frozen(weights: list[Tensor]) -> list[Tensor]:

@@ -1,9 +1,11 @@
 """The size of an optimiser step: what it peaks at, and how it rises and falls."""
 
 import pytest
+import torch
 
 from pipeline.config import LearnerConfig, RunConfig
-from pipeline.trainee import step_size
+from pipeline.trainee import Trainee, step_size
+from tests.tiny import tiny_model
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,14 @@ def test_the_step_size_rises_then_falls_in_a_straight_line_and_stays():
     assert sizes == pytest.approx(by_hand, abs=1e-9)
     level = LearnerConfig(warmup=0, final_share=1.0)
     assert {step_size(1e-3, level, update, 9) for update in (1, 5, 9, 20)} == {1e-3}
+
+
+def test_the_copy_that_computes_in_bfloat16_keeps_the_rotary_frequencies_exact():
+    config = RunConfig.model_validate({"model": {"train_dtype": "bfloat16"}})
+    model = tiny_model()
+    trainee = Trainee("solver", model, config)
+    kept = dict(model.named_buffers())
+    copied = {n.removeprefix("model."): b for n, b in trainee.scorer.named_buffers()}
+    assert {weight.dtype for weight in trainee.computing} == {torch.bfloat16}
+    assert copied.keys() == kept.keys() != set()
+    assert all(copied[name].equal(kept[name]) for name in kept)
