@@ -77,6 +77,11 @@ class Prompts:
             return ()
         return self._open(self.tags.reasoning) + self.plain(text) + self._close(self.tags.reasoning)
 
+    def attempted(self, reasoning: str, answer: str) -> tuple[int, ...]:
+        """A whole completion that says these, both blocks written even where they are empty."""
+        opened = self._open(self.tags.reasoning) + self.plain(reasoning)
+        return opened + self._close(self.tags.reasoning) + self.answer(answer)
+
     def answer(self, text: str) -> tuple[int, ...]:
         """An answer block, tags included: they are part of what NOVER scores."""
         return self._open(self.tags.answer) + self.plain(text) + self._close(self.tags.answer)

@@ -13,6 +13,7 @@ The only room that prints, that knows Prefect, and that names concrete classes (
     evolve    the same stages as one Prefect flow, one task each
     server    Prefect's temporary server, which ends with the process that started it
     display   a run while it works, on a terminal or as plain lines
+    attack    attack strings against every verifier
     report    listings and summaries; plot draws the climb
     doctor    what this machine has, lacks, and how to get it
 """

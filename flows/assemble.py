@@ -15,6 +15,7 @@ from agents.generators import GENERATORS
 from agents.prompts import Prompts, Style
 from agents.solver import SamplingSolver
 from agents.verifiers import VERIFIERS
+from agents.verifiers.rule import Rule
 from flows.data import check_lengths, read_rows
 from pipeline.batch import Splice
 from pipeline.config import ModelConfig, RunConfig
@@ -118,6 +119,11 @@ def assemble(config: RunConfig) -> Parts:
         probe_questions=environment.probe_questions(),
         pool=pool,
     )
+
+
+def answer_rule() -> Rule:
+    """The meter that compares answers with references; whoever asks for it closes it."""
+    return Rule()
 
 
 class _Bases:

@@ -228,6 +228,23 @@ def probe(
 
 
 @app.command()
+def attack(
+    context: typer.Context,
+    run: Annotated[
+        str | None, typer.Argument(help="A run's newest checkpoint; the base that ships without.")
+    ] = None,
+    tasks: Annotated[int, typer.Option(min=1, help="Most held-out tasks to attack.")] = 200,
+    json: Json = False,
+) -> None:
+    """How often each verifier accepts what deserves nothing: one token, an injection, a copy."""
+    edge: Edge = context.obj
+    with edge.answering():
+        from flows import attack as attacking
+
+        attacking.report(edge.home, run, tasks, json=json)
+
+
+@app.command()
 def verify(
     context: typer.Context,
     run: Annotated[str | None, typer.Argument(help="One run; every run without.")] = None,

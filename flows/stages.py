@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pydantic import JsonValue
 
 from flows import truths
+from flows.assemble import Parts
 from flows.errors import Refusal
 from flows.figures import read_rounds
 from flows.live import Live
@@ -184,8 +185,12 @@ def probe_axes(live: Live, round: int) -> list[ProbeRecord]:
 
 
 def saved(live: Live) -> dict[str, Saved]:
-    """What a checkpoint holds, by the folder it is in."""
-    parts = live.parts
+    """What the run's checkpoints hold, by the folder it is in."""
+    return held(live.parts)
+
+
+def held(parts: Parts) -> dict[str, Saved]:
+    """What a checkpoint of these parts holds."""
     return {"learner": parts.learner, "proxy": parts.proxy, "pool": PoolFile(parts.pool)}
 
 

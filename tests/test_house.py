@@ -37,7 +37,7 @@ PACKAGES = {
         "torch", "transformers", "accelerate", "safetensors", "pydantic", "numpy",
         "huggingface_hub", "tokenizers", "peft", "vllm",
     },
-    "agents": {"torch", "transformers"},
+    "agents": {"torch", "transformers", "math_verify"},
     "store": {"sqlalchemy", "alembic", "pydantic", "pydantic_core", "_typeshed"},
 }  # fmt: skip
 # the longest name that a module begins with decides its floor
@@ -49,6 +49,8 @@ FLOORS = {
     "pipeline.seeds": 0,
     "pipeline.transcript": 1,
     "pipeline.answers": 1,
+    "pipeline.votes": 1,
+    "pipeline.repetition": 1,
     "pipeline.rewards": 1,
     "pipeline.advantages": 1,
     "pipeline.agreement": 1,

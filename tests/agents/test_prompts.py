@@ -219,3 +219,15 @@ def test_the_answer_term_reaches_attempts_whose_tag_was_merged() -> None:
     assert (share.unspliced, share.rows[0].answer) == (0, made.closed_reference("7"))
     seen = share.rows[0].prompt + share.rows[0].tokens[: share.rows[0].fork]
     assert made.decode(seen).endswith("<answer>\n")
+
+
+def test_a_whole_completion_is_the_tokens_that_its_text_would_be_sampled_in() -> None:
+    tokenizer = tiny_tokenizer()
+    prompts = Prompts(tokenizer, TagsConfig(), "plain")
+    for reasoning, answer in (("so", "4"), ("", ""), (".", " ")):
+        text = f"<think>{reasoning}</think><answer>{answer}</answer>"
+        own = tokenizer.encode(text, add_special_tokens=False)
+        assert prompts.attempted(reasoning, answer) == tuple(own)
+    spelled = prompts.attempted("</think>", "<answer>")  # a tag in a text is no tag's token
+    close = prompts.attempted("", "")[1]
+    assert spelled.count(close) == 1

@@ -1,0 +1,49 @@
+"""The meter "shape": how long a completion is, and how much of it repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+
+from agents.prompts import Prompts
+from pipeline.repetition import repeated_share
+from pipeline.types import Group, Reading, Rollout, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Fills the Meter port: values are (written, reasoning, answer, repetition) of any form.
+
+    written     tokens the policy wrote, tags and end token included
+    reasoning   tokens of the bare reasoning, 0 where the form is not "ok"
+    answer      tokens of the bare answer, 0 where the form is not "ok"
+    repetition  share of written runs of four tokens that occurred before, in [0, 1)
+    """
+
+    prompts: Prompts
+    source: str = field(default="shape", init=False)
+
+    @property
+    def version(self) -> str:
+        """What tells one way to count tokens from another: the size of the vocabulary."""
+        return f"vocabulary {len(self.prompts.tokenizer)}"
+
+    def read(self, groups: Sequence[Group]) -> list[tuple[Reading, ...]]:
+        """A reading of each rollout, in order; all of them are measured."""
+        return [
+            tuple(
+                self._one(rollout, transcript)
+                for rollout, transcript in zip(group.rollouts, group.transcripts, strict=True)
+            )
+            for group in groups
+        ]
+
+    def _one(self, rollout: Rollout, transcript: Transcript) -> Reading:
+        written = tuple(compress(rollout.tokens, rollout.written))
+        counts = (len(written), self._count(transcript.first), self._count(transcript.final))
+        values = (*map(float, counts), repeated_share(written))
+        return Reading("shape", self.version, "measured", values)
+
+    def _count(self, text: str) -> int:
+        return len(self.prompts.plain(text)) if text else 0

@@ -1,0 +1,54 @@
+"""The meter "vote": what an answer's siblings say to it (TTRL, arXiv 2504.16084).
+
+It needs no reference and knows no truth: where most attempts err alike, it pays the error.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pipeline.types import Group, Reading
+from pipeline.votes import classes
+
+# normalisation folds as this release of Unicode does
+VERSION = f"unicode {unicodedata.unidata_version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Fills the Meter port: values are (agrees, own share, mode's share), over all G attempts.
+
+    agrees  1.0 where the answer is of the group's most voted class, the first seen of equals
+    shares  votes of the answer's own class and of the most voted one over G, in (0, 1]
+
+    An answer that is malformed, or empty once normalised, never votes and is "malformed".
+    """
+
+    source: str = field(default="vote", init=False)
+    version: str = field(default=VERSION, init=False)
+
+    def read(self, groups: Sequence[Group]) -> list[tuple[Reading, ...]]:
+        """A reading of each rollout, in order."""
+        return [self._group(group) for group in groups]
+
+    def _group(self, group: Group) -> tuple[Reading, ...]:
+        seats = classes([t.final if t.form == "ok" else "" for t in group.transcripts])
+        votes = {own: seats.count(own) for own in seats if own is not None}
+        most = max(votes, key=votes.__getitem__, default=None)  # of equals the first seen
+        return tuple(
+            Reading("vote", VERSION, "malformed", detail=_why(form))
+            if own is None or most is None
+            else Reading(
+                "vote",
+                VERSION,
+                "measured",
+                (float(own == most), votes[own] / len(seats), votes[most] / len(seats)),
+            )
+            for own, form in zip(seats, (t.form for t in group.transcripts), strict=True)
+        )
+
+
+def _why(form: str) -> str:
+    return "the answer says nothing" if form == "ok" else form
