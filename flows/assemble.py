@@ -30,6 +30,7 @@ from pipeline.learner import PolicyLearner
 from pipeline.policy import end_ids, load_policy, longest_row, pick_device, replica, wrap_lora
 from pipeline.ports import Generator, Solver, Verifier
 from pipeline.proxy import WeightProxy
+from pipeline.rewards.checks import refuse
 from pipeline.types import Line, PoolFigure, Remembered, Task
 
 TINY = Path(__file__).resolve().parent.parent / "pipeline" / "worlds" / "tiny_base"
@@ -72,8 +73,10 @@ class Parts:
 def assemble(config: RunConfig) -> Parts:
     """Load the base once per role that needs its own copy, and wire everything to it.
 
-    Raises BadModel for a base that cannot be used, and the errors of `flows.data` for a file.
+    Raises BadModel for a base that cannot be used, Contradiction for rewards that cannot be as the
+    settings have them, and the errors of `flows.data` for a file.
     """
+    refuse(config.reward, config.objective.advantage)
     bases = _Bases(config.model)
     prompts = Prompts(bases.tokenizer, config.tags, bases.style)
     environment = _environment(config, prompts, bases.context)

@@ -28,6 +28,7 @@ KNOWN: dict[str, tuple[int, str]] = {
     "pipeline.checkpoint.BadCheckpoint": (REFUSED, ""),
     "pipeline.model_folder.BadModel": (REFUSED, ""),
     "pipeline.environments.table.TooFewRows": (REFUSED, ""),
+    "pipeline.rewards.checks.Contradiction": (REFUSED, ""),
     "pipeline.ports.NonFinite": (
         FAILED,
         "nothing was changed by this step; fork an earlier round at a tenth of this run's step "

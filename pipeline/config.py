@@ -10,13 +10,11 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
-
+from pipeline.reward_config import RewardConfig as RewardConfig
+from pipeline.section import Decay, NonNegative, Positive, Share
+from pipeline.section import Section as Section
 
 MeterName = Literal[
     "rule",
@@ -32,12 +30,6 @@ MeterName = Literal[
     "rubric",
     "teacher",
 ]
-
-
-class Section(BaseModel):
-    """A closed, frozen group of settings; NaN and infinities are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -176,47 +168,6 @@ class VerifierConfig(Section):
     candidates: Positive = Field(
         4, description="Most distinct answers of a group that consensus weighs."
     )
-
-
-class RewardConfig(Section):
-    name: Literal[
-        "nover", "rank", "mean_probability", "verifree", "rlpr", "reasoning_advantage", "dro"
-    ] = Field("nover", description="How evidence becomes a reward.")
-    variant: Literal["code", "paper"] = Field(
-        "code",
-        description="Length norm of NOVER's perplexity: 1 + log10 (code) or 1 + ln (paper) "
-        "of reasoning tokens.",
-    )
-    form_weight: NonNegative = Field(1.0, description="Weight of the strict format reward.")
-    reasoning_weight: NonNegative = Field(
-        1.0, description="Weight of the in-group rank of reasoning perplexity."
-    )
-    efficiency_weight: NonNegative = Field(
-        0.1, description="Weight of beating siblings on both length and perplexity."
-    )
-    gate: Literal["strict", "lenient", "off"] = Field(
-        "strict",
-        description="Which attempts earn anything but form: the well-formed, those with text "
-        "outside the blocks too, or all. What needs a reference scored earns 0 where none was.",
-    )
-    mix: dict[str, float] = Field(
-        {}, description="Other rewards that are added, by name, each with its weight."
-    )
-    mix_end: dict[str, float] = Field(
-        {},
-        description="Weights at the last of rounds * steps for those in mix, reached in a "
-        "straight line; a name that is missing here keeps its weight.",
-    )
-
-    def at(self, progress: float) -> RewardConfig:
-        """The same with the weights that hold at this share of the run, in [0, 1]."""
-        if not self.mix_end:
-            return self
-        now = {
-            name: weight + min(progress, 1.0) * (self.mix_end.get(name, weight) - weight)
-            for name, weight in self.mix.items()
-        }
-        return self.model_copy(update={"mix": now})
 
 
 class ObjectiveConfig(Section):

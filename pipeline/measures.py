@@ -43,13 +43,12 @@ def sequence_logprob(logprobs: Sequence[float]) -> float:
     """Log-probability of the whole reference, <= 0. Raises as `mean_nll`."""
     if not logprobs:
         raise NotMeasurable("no scored tokens")
+    if math.isfinite(sum(logprobs)) and max(logprobs) <= 0.0:  # NaN spoils the sum, not the largest
+        return math.fsum(logprobs)
     for seat, value in enumerate(logprobs):
         if not -math.inf < value <= 0.0:
             raise NotMeasurable(f"log-probability {value} at token {seat} is not finite and <= 0")
-    try:
-        return math.fsum(logprobs)
-    except OverflowError:
-        raise NotMeasurable("the log-probabilities sum to -inf") from None
+    raise NotMeasurable("the log-probabilities sum to -inf")
 
 
 def mean_probability(logprobs: Sequence[float]) -> float:

@@ -45,6 +45,8 @@ FLOORS = {
     "pipeline": 0,
     "pipeline.types": 0,
     "pipeline.config": 0,
+    "pipeline.reward_config": 0,
+    "pipeline.section": 0,
     "pipeline.faults": 0,
     "pipeline.seeds": 0,
     "pipeline.transcript": 1,
@@ -73,8 +75,8 @@ FLOORS = {
     "pipeline.environments": 3,
     "pipeline.evaluation.exam": 3,  # what is asked, which environments hand out; not the asking
     "pipeline.crew": 4,
-    "pipeline.syncing": 4,
     "pipeline.step": 4,
+    "pipeline.syncing": 4,
     "pipeline.round": 4,
     "pipeline.evaluation": 4,
 }

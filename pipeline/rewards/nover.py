@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.config import RewardConfig
-from pipeline.rewards.ranks import Terms, measured, perplexities, rank_terms, seated
+from pipeline.reward_config import RewardConfig
+from pipeline.rewards.ranks import Terms, as_terms, measured, perplexities, rank_values, seated
 from pipeline.types import Evidence
 
 
@@ -29,10 +29,32 @@ def efficiency_values(ppl: Sequence[float], lengths: Sequence[int]) -> tuple[flo
 
 
 def nover_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
-    """evidence [K], measured or malformed -> the terms of a rank and efficiency, [K] in [0, 1]."""
+    """NOVER: form_weight * form + reasoning_weight * rank + efficiency_weight * efficiency.
+
+    rank is (n - k)/n for the k-th lowest of n reasoning perplexities exp(NLL / N), N the length
+    norm of `variant`: 1 + log10 ("code") or 1 + ln ("paper") of the reasoning's tokens. efficiency
+    is the share of the others that a rollout beats on both length and perplexity. Each term is in
+    [0, 1] and 0 where malformed; compares a group. Source: arXiv 2505.16022 and its code
+    (thinkwee/NOVER); equals share their places here.
+    """
+    ppl = perplexities(evidence, config)
+    terms = as_terms(evidence, seated(rank_values(ppl), evidence))
+    return {**terms, "efficiency": _efficiency(evidence, ppl)}
+
+
+def efficiency_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
+    """NOVER's efficiency alone: the share of the other m - 1 rollouts that one beats twice.
+
+    It beats those with both a longer reasoning and a higher reasoning perplexity (of `variant`);
+    ties earn nothing, and a lone rollout 0. In [0, 1], 0 where malformed; compares a group. Alone
+    it pays short text that is no worse than its siblings. Source: arXiv 2505.16022.
+    """
+    return as_terms(evidence, _efficiency(evidence, perplexities(evidence, config)))
+
+
+def _efficiency(evidence: Sequence[Evidence], ppl: Sequence[float]) -> tuple[float, ...]:
     lengths = [item.reasoning_tokens for item in measured(evidence)]
-    efficiency = seated(efficiency_values(perplexities(evidence, config), lengths), evidence)
-    return {**rank_terms(evidence, config), "efficiency": efficiency}
+    return seated(efficiency_values(ppl, lengths), evidence)
 
 
 def nover_weights(config: RewardConfig) -> Mapping[str, float]:

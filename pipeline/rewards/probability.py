@@ -1,20 +1,20 @@
-"""The reference's mean token probability, gated by form.
-
-Source: RLPR (arXiv 2506.18254), without its debiasing by the no-reasoning baseline.
-"""
+"""The reference's mean token probability, gated by form."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.config import RewardConfig
 from pipeline.measures import mean_probability
-from pipeline.rewards.ranks import Terms, form, measured, seated
+from pipeline.reward_config import RewardConfig
+from pipeline.rewards.ranks import Terms, as_terms, measured, seated
 from pipeline.types import Evidence
 
 
 def probability_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
-    """evidence [K], measured or malformed -> form, reasoning and raw, each [K] in [0, 1]."""
+    """The reference's mean token probability given the reasoning: (1/m) sum of p(y_t).
+
+    In [0, 1], 0 where malformed; of a rollout alone. Source: RLPR (arXiv 2506.18254), without its
+    debiasing by what no reasoning gives.
+    """
     values = [mean_probability(item.reference_logprobs) for item in measured(evidence)]
-    reasoning = seated(values, evidence)
-    return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}
+    return as_terms(evidence, seated(values, evidence))

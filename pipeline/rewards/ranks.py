@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.config import RewardConfig
 from pipeline.measures import log_perplexity
+from pipeline.reward_config import RewardConfig
 from pipeline.types import Evidence
 
 Terms = dict[str, tuple[float, ...]]
@@ -33,9 +33,23 @@ def rank_values(perplexities: Sequence[float]) -> tuple[float, ...]:
 
 
 def rank_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
-    """evidence [K], measured or malformed -> form, reasoning and raw, each [K] in [0, 1]."""
+    """The in-group rank of reasoning perplexity alone: (n - k)/n at place k of n, 0 the best.
+
+    Perplexity is exp(NLL / N), NLL the reference's mean negative log-probability per token given
+    the reasoning, N = 1 + log10 (`variant` "code") or 1 + ln ("paper") of the reasoning's tokens,
+    at least 1. Equals share the mean of their places. In (0, 1] where well formed, 0 elsewhere;
+    compares a group. Source: arXiv 2505.16022, its reasoning reward without form and efficiency.
+    """
     reasoning = seated(rank_values(perplexities(evidence, config)), evidence)
-    return {"form": form(evidence), "reasoning": reasoning, "raw": reasoning}
+    return as_terms(evidence, reasoning)
+
+
+def as_terms(
+    evidence: Sequence[Evidence], reasoning: tuple[float, ...], raw: tuple[float, ...] | None = None
+) -> Terms:
+    """The three terms that every reward has; raw is the reasoning's own where not given."""
+    raw = reasoning if raw is None else raw
+    return {"form": form(evidence), "reasoning": reasoning, "raw": raw}
 
 
 def reasoning_alone(config: RewardConfig) -> Mapping[str, float]:

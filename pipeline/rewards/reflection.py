@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pipeline.config import RewardConfig
 from pipeline.measures import NotMeasurable
+from pipeline.reward_config import RewardConfig
 from pipeline.rewards.likelihood import likelihood
-from pipeline.rewards.ranks import Terms, form, measured, seated
+from pipeline.rewards.ranks import Terms, as_terms, measured, seated
 from pipeline.types import Evidence
 
 
@@ -34,9 +34,13 @@ def reflection_weights(table: Sequence[Sequence[float]]) -> tuple[float, ...]:
 
 
 def reflection_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
-    """evidence [K], measured or malformed -> form; reasoning, any finite number; raw in [0, 1].
+    """DRO's R3: sum over reference tokens of w_j (l_j - b_j), + form_weight * form.
 
-    raw is the reference's probability: the answer term wants a weight, and R3 has no bounds.
+    l is a token's log-probability given the reasoning, b the same without any, and w its
+    population standard deviation over the group's reasonings divided by the sum of all: what every
+    reasoning makes equally likely counts for nothing. Any finite number, 0 where malformed; raw is
+    the reference's probability, in [0, 1]; compares a group. Source: arXiv 2506.13351, which does
+    not print its own w.
     """
     scored = measured(evidence)
     weights = reflection_weights([item.reference_logprobs for item in scored])
@@ -50,4 +54,4 @@ def reflection_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Term
         for item in scored
     ]
     raw = seated([likelihood(item) for item in scored], evidence)
-    return {"form": form(evidence), "reasoning": seated(values, evidence), "raw": raw}
+    return as_terms(evidence, seated(values, evidence), raw)

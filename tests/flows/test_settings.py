@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import Refusal
+from flows.assemble import assemble
+from flows.errors import REFUSED, Refusal, explain
 from flows.settings import change_config, load_config, template
 from pipeline.config import RunConfig
+from pipeline.rewards.checks import Contradiction
 
 
 def refused(*changes: str) -> Refusal:
@@ -108,3 +110,10 @@ def test_a_fork_counts_its_steps_as_its_parent_did() -> None:
     # with 10 steps a round, round 3 after two rounds of 20 would begin at step 21 again
     with pytest.raises(Refusal, match="steps is 10, the checkpoint was made with 20"):
         change_config(RunConfig(), ["steps=10"])
+
+
+def test_rewards_that_exclude_their_noise_are_refused_before_a_model_is_looked_for() -> None:
+    settings = load_config(None, ["reward.noise=0.1", "model.base=no/such/base"])
+    with pytest.raises(Contradiction, match="'nover' does not keep to") as refusal:
+        assemble(settings)
+    assert explain(refusal.value)[0] == REFUSED

@@ -56,6 +56,7 @@ def test_a_mean_of_probabilities_forgives_what_their_product_does_not():
 
 def test_the_reasoning_advantage_is_relative_to_no_reasoning_and_bounded_below():
     rows = [row([-1.5], [-2.0]), row([-2.4], [-2.0]), row([-9.0], [-2.0]), row([-0.01], [-0.02])]
+    assert judged("reasoning_advantage", [row([-0.4], [-0.5])]).rewards == pytest.approx((0.2,))
     result = judged("reasoning_advantage", rows)
     # the last: (0.02 - 0.01) / 0.05, its denominator kept from 0
     assert result.rewards == pytest.approx((0.25, -0.2, -1.0, 0.2))

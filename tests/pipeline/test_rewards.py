@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import math
+import random
+import re
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import RewardConfig
 from pipeline.measures import NotMeasurable, mean_probability
-from pipeline.rewards import REWARDS, judge
+from pipeline.reward_config import OutcomeName, RewardConfig, RewardName
+from pipeline.rewards import REWARDS, judge, needed
 from pipeline.rewards.nover import efficiency_values
+from pipeline.rewards.outcomes import OUTCOMES
 from pipeline.rewards.ranks import rank_values
-from pipeline.types import Evidence, Group, Rollout, Status, Task, Transcript
+from pipeline.types import Reading
+from tests.pipeline import attempts
+from tests.pipeline.attempts import PLAIN, group_of, measured, status
 
 ALL_ONE = RewardConfig(efficiency_weight=1.0)
 
 
-def group_of(size: int, role: str = "solver") -> Group:
-    rollouts = tuple(Rollout(f"g0-a{i}", (), (), (), "", "end", i, "solver@0") for i in range(size))
-    task = Task("t0", "How many?", "six", "human")
-    return Group("g0", role, task, rollouts, (Transcript("ok", "so", "six"),) * size)
-
-
-def measured(*logprobs: float, tokens: int = 0) -> Evidence:
-    return Evidence("measured", "proxy@0", logprobs, logprobs, tokens)
-
-
-def status(value: Status) -> Evidence:
-    return Evidence(value, "proxy@0")
-
-
 def judged(evidence, config=ALL_ONE, variant="code"):
-    chosen = config.model_copy(update={"variant": variant})
-    return judge(group_of(len(evidence)), evidence, chosen)
+    return attempts.judged(evidence, config.model_copy(update={"variant": variant}))
 
 
 # The worked group of NOVER: seats 3 and 5 are malformed
@@ -149,11 +140,69 @@ def test_groups_with_nothing_measured_have_rewards_all_the_same(name):
     assert judged([status("score_error")] * 3, config).kept == ()
 
 
-@pytest.mark.parametrize("name", sorted(REWARDS))
+@pytest.mark.parametrize("name", sorted(name for name in REWARDS if not REWARDS[name].needs))
 def test_measured_evidence_without_numbers_is_refused(name):
-    for bad in ((), (math.nan,), (0.5,)):
+    for bad in ((), (math.nan,), (0.5,), (-math.inf,), (-1e308, -1e308)):
         with pytest.raises(NotMeasurable):
             judged([measured(*bad)], RewardConfig(name=name))
+
+
+READERS = [(name, meter) for name in sorted(REWARDS) for meter in REWARDS[name].needs]
+
+
+@pytest.mark.parametrize(("name", "meter"), READERS)
+def test_a_measured_reading_without_usable_numbers_is_refused(name, meter):
+    for bad in ((), (math.nan,) * 4):
+        with pytest.raises(NotMeasurable):
+            judged([measured(-1.0, **{meter: bad})], RewardConfig(name=name))
+
+
+@pytest.mark.parametrize(("name", "meter"), READERS)
+def test_a_reading_that_was_never_taken_is_no_zero(name, meter):
+    item = measured(-1.0)
+    bare = replace(item, readings=tuple(r for r in item.readings if r.source != meter))
+    with pytest.raises(NotMeasurable, match=f"'{meter}', which was not measured"):
+        judged([bare], RewardConfig(name=name))
+
+
+@pytest.mark.parametrize(("name", "meter"), READERS)
+def test_a_reading_that_could_not_be_taken_leaves_its_rollout_out(name, meter):
+    item = measured(-1.0)
+    others = tuple(r for r in item.readings if r.source != meter)
+    slow = replace(item, readings=(*others, Reading(meter, "meter@0", "timeout")))
+    rows = [item, measured(-0.5)]
+    alone, beside = (
+        judged(rows, RewardConfig(name=name)),
+        judged([rows[0], slow, rows[1]], RewardConfig(name=name)),
+    )
+    assert beside.kept == (0, 2)
+    assert beside.rewards == alone.rewards
+
+
+@pytest.mark.parametrize(("name", "meter"), READERS)
+@pytest.mark.parametrize("gate", ["strict", "lenient", "off"])
+def test_a_malformed_reading_earns_nothing_under_any_gate(name, meter, gate):
+    item = measured(-1.0)
+    others = tuple(r for r in item.readings if r.source != meter)
+    broken = replace(item, readings=(*others, Reading(meter, "meter@0", "malformed")))
+    terms = judged([broken], RewardConfig(name=name, gate=gate)).components
+    assert (terms["reasoning"], terms["raw"], terms["form"]) == ((0.0,), (0.0,), (1.0,))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in REWARDS if REWARDS[name].needs))
+def test_the_gate_decides_which_readings_count(name):
+    rows = [measured(-1.0), status("malformed", "text_outside"), status("malformed", "unclosed")]
+    earning = {}
+    for gate in ("strict", "lenient", "off"):
+        config = RewardConfig(name=name, gate=gate, outcome="rule")
+        terms = judged(rows, config).components
+        earning[gate] = tuple(value != 0.0 for value in terms["raw"])
+        assert terms["form"] == (1.0, 0.0, 0.0)
+    assert earning == {
+        "strict": (True, False, False),
+        "lenient": (True, True, False),
+        "off": (True, True, True),
+    }
 
 
 def test_proposals_are_not_judged_as_attempts():
@@ -161,13 +210,60 @@ def test_proposals_are_not_judged_as_attempts():
         judge(group_of(1, "generator"), [measured(-1.0)], ALL_ONE)
 
 
-def test_the_table_of_rewards_is_the_choice_in_the_config():
-    assert set(REWARDS) == set(get_args(RewardConfig.model_fields["name"].annotation))
+def test_the_tables_of_rewards_are_the_choices_in_the_config():
+    assert set(REWARDS) == set(get_args(RewardName))
+    assert set(OUTCOMES) == set(get_args(OutcomeName))
+    assert {name: REWARDS[name].terms for name in OUTCOMES} == OUTCOMES
+    assert all(REWARDS[name].scale != "any" for name in OUTCOMES)
+
+
+def test_the_meters_of_a_mix_and_of_an_outcome_are_needed_too():
+    assert needed(RewardConfig()) == ()
+    mixed = RewardConfig(name="rule", mix={"sar": 0.2, "length": 0.1})
+    assert needed(mixed) == ("rule", "written", "unprompted", "shape")
+    assert needed(RewardConfig(name="conciseness", outcome="judge")) == ("shape", "judge")
+    assert needed(RewardConfig(name="nover", outcome="judge")) == ()
+    assert {meter for reward in REWARDS.values() for meter in reward.needs} == set(PLAIN)
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+def test_each_page_stands_alone(name):
+    page = REWARDS[name].terms.__doc__ or ""
+    assert re.search(r"Source:\s", page)
+    assert re.search(r"arXiv\s+\d{4}\.\d{4,5}|this project|Foster", page)
+    assert re.search(r"[Ii]n\s+[\[(]|0 or 1|[Bb]etween|[Aa]t\s+(least|most)|finite number", page)
+    assert re.search(r"compares a\s+group|of a\s+rollout\s+alone", page, re.IGNORECASE)
+    assert bool(re.search(r"compares a\s+group", page)) != REWARDS[name].alone
+    assert all(f'"{meter}"' in page for meter in REWARDS[name].needs)
+
+
+def test_a_reward_of_a_rollout_alone_is_the_same_beside_others():
+    rng = random.Random(1)
+    rows = attempts.random_group(rng, 5, 4, 6)
+    changed = set()
+    for name in REWARDS:
+        config = RewardConfig(name=name)
+        together = judged(rows, config).rewards
+        apart = [judged([row], config).rewards[0] for row in rows]
+        if any(abs(a - b) > 1e-9 for a, b in zip(together, apart, strict=True)):
+            changed.add(name)
+    # a vote is counted by its meter, over the group
+    assert changed | {"majority_vote"} == {name for name in REWARDS if not REWARDS[name].alone}
+
+
+def _narrow(reading):
+    """A "cross" reading of one answer asks about the two answers of the others."""
+    return (
+        replace(reading, values=(*reading.values, -2.0)) if reading.source == "cross" else reading
+    )
 
 
 ROWS = st.lists(
     st.one_of(
         st.builds(lambda x, n: measured(-x / 8, tokens=n), st.integers(0, 16), st.integers(0, 40)),
+        st.builds(
+            lambda seed: attempts.random_group(random.Random(seed), 1, 1, 5)[0], st.integers(0, 99)
+        ).map(lambda item: replace(item, readings=tuple(_narrow(r) for r in item.readings))),
         st.sampled_from([status("malformed"), status("score_error")]),
     ),
     min_size=1,
@@ -187,12 +283,21 @@ def test_rewards_follow_their_rollouts_when_siblings_change_seats(rows, name, ra
 
 
 @given(ROWS, st.sampled_from(sorted(REWARDS)))
-def test_raw_lies_between_zero_and_one_and_is_zero_where_malformed(rows, name):
+def test_raw_and_bounded_rewards_lie_between_zero_and_one_and_raw_is_zero_where_malformed(
+    rows, name
+):
     result = judged(rows, RewardConfig(name=name))
-    for seat, raw, form in zip(
-        result.kept, result.components["raw"], result.components["form"], strict=True
+    scale = REWARDS[name].scale
+    for seat, reward, raw, form in zip(
+        result.kept,
+        result.rewards,
+        result.components["raw"],
+        result.components["form"],
+        strict=True,
     ):
         assert 0.0 <= raw <= 1.0
+        assert scale == "any" or 0.0 <= reward <= 1.0
+        assert scale != "verdict" or reward in (0.0, 1.0)
         assert form == (rows[seat].status == "measured")
         assert form or raw == 0.0
 
