@@ -280,6 +280,20 @@ def replay(
 
 
 @app.command()
+def methods(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="A method; every one without.")] = None,
+    json: Json = False,
+) -> None:
+    """The methods there are to choose from, and a page on each: formula, inputs, range, source."""
+    edge: Edge = context.obj
+    with edge.answering():
+        from flows import methods as pages
+
+        pages.show_methods(name, json=json)
+
+
+@app.command()
 def doctor(context: typer.Context, json: Json = False) -> None:
     """What this machine has, what it lacks, and how to get it."""
     edge: Edge = context.obj

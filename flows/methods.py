@@ -61,8 +61,8 @@ def show_methods(name: str | None, *, json: bool) -> None:
 
 def every_page() -> list[Page]:
     """All plug-ins in the order of the loop: measured, judged, compared, learned."""
-    rewards = {name: reward.terms for name, reward in REWARDS.items()}
-    needs = {name: reward.needs for name, reward in REWARDS.items()}
+    rewards = {str(name): reward.terms for name, reward in REWARDS.items()}
+    needs = {str(name): reward.needs for name, reward in REWARDS.items()}
     return [
         *_pages("reward", "reward.name", rewards, needs),
         *_pages("advantage", "objective.advantage", ADVANTAGES, {}),
@@ -96,5 +96,5 @@ def _answer(page: Page) -> Answer:
 
 
 def _first_sentence(text: str) -> str:
-    sentence = re.split(r"(?<=[.:;])\s", " ".join(text.split()), maxsplit=1)[0]
+    sentence = re.split(r"(?<=[.;])\s", " ".join(text.split()), maxsplit=1)[0]
     return textwrap.shorten(sentence, SUMMARY, placeholder="...")

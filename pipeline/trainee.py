@@ -215,7 +215,7 @@ def _causal(model: nn.Module) -> PreTrainedModel:
     )
 
 
-def _computed_in(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _computed_in(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """A copy that computes in `dtype`. Buffers keep theirs: rounded, the rotary frequencies would
     be off by more than a radian some thousand tokens into a text."""
     twin = copy.deepcopy(model)

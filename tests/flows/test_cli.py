@@ -188,7 +188,10 @@ def test_a_mistake_is_refused_on_one_screen(home: Path, arguments: list[str], to
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["rollouts", "--role", "solvr"], "one of solver, generator, not 'solvr'; did you mean"),
+        (
+            ["rollouts", "--role", "solvr"],
+            "one of solver, generator, greedy, not 'solvr'; did you mean",
+        ),
         (["rollouts", "--form", "Ok"], "--form: expected one of ok, empty, truncated"),
         (["tasks", "--drop", "typo"], "--drop: expected one of admitted, malformed"),
         (["tasks", "--origin", "rules"], "did you mean rule?"),
@@ -266,5 +269,6 @@ def test_every_command_of_the_design_is_there() -> None:
     named = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert named == {
         "run", "resume", "fork", "runs", "rounds", "tasks", "rollouts", "lineage", "probe",
-        "verify", "doctor", "init",
+        "verify", "doctor", "init", "replay", "attack", "methods", "train", "passk", "compare",
+        "import", "export",
     }  # fmt: skip
