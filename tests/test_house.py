@@ -21,6 +21,7 @@ from flows.stages import STAGES as TAKEN
 from pipeline.advantages import ADVANTAGES
 from pipeline.config import RunConfig, Section
 from pipeline.objectives import DIVERGENCES, SURROGATES
+from pipeline.offline import OBJECTIVES
 from pipeline.ports import Generator, Verifier
 from pipeline.rewards import REWARDS
 from store.schema import STAGES
@@ -45,6 +46,8 @@ FLOORS = {
     "pipeline": 0,
     "pipeline.types": 0,
     "pipeline.config": 0,
+    "pipeline.section": 0,
+    "pipeline.offline_config": 0,
     "pipeline.faults": 0,
     "pipeline.seeds": 0,
     "pipeline.transcript": 1,
@@ -52,6 +55,7 @@ FLOORS = {
     "pipeline.rewards": 1,
     "pipeline.advantages": 1,
     "pipeline.objectives": 1,
+    "pipeline.offline": 1,
     "pipeline.curriculum": 1,
     "pipeline.parents": 1,
     "pipeline.batch": 1,
@@ -65,15 +69,17 @@ FLOORS = {
     "pipeline.proxy": 3,
     "pipeline.checkpoint": 3,
     "pipeline.trainee": 3,
+    "pipeline.student": 3,
     "pipeline.learner": 3,
     "pipeline.worlds": 3,
     "pipeline.environments": 3,
     "pipeline.evaluation.exam": 3,  # what is asked, which environments hand out; not the asking
     "pipeline.step": 4,
     "pipeline.round": 4,
+    "pipeline.study": 4,
     "pipeline.evaluation": 4,
 }
-TRAINING = ("pipeline.round", "pipeline.step", "pipeline.learner", "agents")
+TRAINING = ("pipeline.round", "pipeline.step", "pipeline.study", "pipeline.learner", "agents")
 TRUTH = ("pipeline.worlds", "pipeline.environments", "pipeline.evaluation")
 
 
@@ -225,6 +231,7 @@ def choices(section: str, field: str) -> set[str]:
         ("objective", "advantage", ADVANTAGES.keys()),
         ("objective", "surrogate", SURROGATES.keys()),
         ("objective", "divergence", DIVERGENCES.keys()),
+        ("offline", "objective", OBJECTIVES.keys() | {"none"}),
         ("generator", "kind", GENERATORS.keys() | {"none"}),
         ("verifier", "kind", VERIFIERS.keys()),
     ],
