@@ -123,6 +123,30 @@ def fork(
 
 
 @app.command()
+def train(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Option("--from", metavar="RUN", help="The run whose attempts are studied.")
+    ],
+    objective: Annotated[
+        str, typer.Option(help="qrpo, sft, best_sft or dpo; settings in offline.*.")
+    ],
+    round: Annotated[int, typer.Option(min=0, help="The round whose weights begin.")] = 0,
+    change: Set = None,
+    name: Name = None,
+    rounds: Rounds = None,
+    plain: Plain = False,
+) -> None:
+    """Learn from what a run has stored, without sampling: a fork that never attempts a task."""
+    edge: Edge = context.obj
+    with edge.answering():
+        from flows import offline, running
+
+        lesson = offline.Lesson(source, round, objective, change or [])
+        running.train(edge.home, lesson, running.Asked(name, rounds, plain))
+
+
+@app.command()
 def runs(context: typer.Context, json: Json = False) -> None:
     """List every run and how it stands."""
     edge: Edge = context.obj

@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from flows.errors import Refusal
 from flows.live import Live
 from flows.owning import deaf
+from flows.pool import labelled
 from flows.stages import round_syncs, saved
 from pipeline.checkpoint import BadCheckpoint, restore_checkpoint, sweep, verify_checkpoint
+from pipeline.evaluation.verifier import make_pool
 from pipeline.faults import fault
 from pipeline.step import replay_step
 from pipeline.types import StepRecord
 from store import ledger, points
+from store.chain import owner_of
 from store.points import Point
 
 
@@ -35,6 +38,10 @@ def restore(live: Live, *, older: bool = False) -> None:
     begun = live.parent_round or 0  # an inherited round was climbed under another configuration
     listed = [p for p in points.checkpoints(live.store, live.run) if p.round >= begun]
     _sweep(live)
+    if not listed and live.parent_round == 0:
+        begin_again(live)
+        _replay(live, 0)
+        return
     if not listed and live.parent_round is not None:
         raise Refusal(
             f"run {live.run}: the checkpoint it was forked from is gone",
@@ -47,6 +54,27 @@ def restore(live: Live, *, older: bool = False) -> None:
     restore_checkpoint(live.home.root / point.folder, saved(live), point.manifest_digest)
     live.parts.learner.publish()
     _replay(live, point.round)
+
+
+def begin_again(live: Live) -> None:
+    """Stand at round 0 of the run this one stems from, though its checkpoint is pruned.
+
+    The parts hold the base's weights already, and the frozen pool is sampled from them once more.
+    Raises Refusal where either is not what was recorded.
+    """
+    with live.store.reading() as session:
+        first = owner_of(session, live.run, 0)
+    live.parts.pool[:] = make_pool(live.parts.exam, live.parts.solver)
+    now = {one.id: one.checksum for one in live.parts.learner.versions().values()}
+    then = {one.id: one.checksum for one in points.versions_at(live.store, first, 0)}
+    same = all(then.get(name) == checksum for name, checksum in now.items())
+    if same and ledger.load_pool(live.store, first) == labelled(live.parts.pool):
+        return
+    raise Refusal(
+        f"run {live.run}: the checkpoint of round 0 of run {first} is pruned, and the base gives "
+        f"other {'rollouts for the frozen pool' if same else 'weights'} than it did then",
+        remedy="fork a round whose checkpoint is kept",
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The commands that climb: run, resume and fork. Each ends in a summary, or in one clear reason."""
+"""The commands that climb: run, resume, fork, train. Each ends in a summary or one clear reason."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from flows.errors import Refusal
 from flows.figures import read_rounds
 from flows.home import Home, make_home
 from flows.live import Assemble, Place, come_alive
+from flows.offline import Lesson, changes_for, check_source
 from flows.owning import Interrupted, Owning, stoppable
 from flows.report import axes_table, console, further
 from flows.restore import restore, tidy
@@ -46,6 +47,11 @@ class Asked:
 def start(home: Home, file: Path | None, changes: list[str], asked: Asked) -> None:
     """Begin a run, or go on with the unfinished one of the same name and configuration."""
     config = load_config(file, [*changes, *_rounds(asked)])
+    if config.offline.objective != "none":
+        raise Refusal(
+            "a run that learns from the store begins as a fork of the run it learns from",
+            remedy=f"coclimb train --from RUN --objective {config.offline.objective}",
+        )
     with _store(home) as store:
         there = _named(store, asked.name)
         if there is not None:
@@ -93,25 +99,39 @@ class Branch:
 def fork(home: Home, branch: Branch, asked: Asked) -> None:
     """A new run from a committed round of another, under a changed configuration."""
     with _store(home) as store:
-        parent = questions.resolve(store, branch.argument)
-        facts = questions.run_facts(store, parent)
-        before = recorded(str(facts["config"]))
-        config = change_config(before, [*branch.changes, *_rounds(asked)])
-        if config.rounds <= branch.round:
-            raise Refusal(
-                f"a fork after round {branch.round} of {config.rounds} rounds has none to climb",
-                remedy=f"ask for more: --rounds {branch.round + 2}",
-            )
-        kept = sorted(point.round for point in points.checkpoints(store, parent))
-        if branch.round not in kept:
-            listed = ", ".join(map(str, kept)) or "none"
-            raise Refusal(
-                f"run {parent} has no checkpoint of round {branch.round}; kept are {listed}",
-                remedy="fork one of those; checkpoint.keep says how many stay",
-            )
-        new = _new(config, asked.name, (parent, branch.round))
-        run = ledger.create_run(store, new)
-        _climb(Place(store, home, run), asked, assemble)
+        _fork(store, home, branch, asked)
+
+
+def train(home: Home, lesson: Lesson, asked: Asked) -> None:
+    """A new run that learns from what another stored, without sampling."""
+    with _store(home) as store:
+        source = questions.resolve(store, lesson.argument)
+        changes = changes_for(store, source, lesson)
+        _fork(store, home, Branch(source, lesson.round, changes), asked)
+
+
+def _fork(store: Store, home: Home, branch: Branch, asked: Asked) -> None:
+    parent = questions.resolve(store, branch.argument)
+    facts = questions.run_facts(store, parent)
+    before = recorded(str(facts["config"]))
+    config = change_config(before, [*branch.changes, *_rounds(asked)])
+    if config.rounds <= branch.round:
+        raise Refusal(
+            f"a fork after round {branch.round} of {config.rounds} rounds has none to climb",
+            remedy=f"ask for more: --rounds {branch.round + 2}",
+        )
+    kept = sorted(point.round for point in points.checkpoints(store, parent))
+    if branch.round not in kept and branch.round > 0:
+        listed = ", ".join(map(str, kept)) or "none"
+        raise Refusal(
+            f"run {parent} has no checkpoint of round {branch.round}; kept are {listed}",
+            remedy="fork one of those; checkpoint.keep says how many stay",
+        )
+    if config.offline.objective != "none":
+        check_source(store, parent, config)
+    new = _new(config, asked.name, (parent, branch.round))
+    run = ledger.create_run(store, new)
+    _climb(Place(store, home, run), asked, assemble)
 
 
 def _climb(place: Place, asked: Asked, assembled: Assemble) -> None:

@@ -19,6 +19,7 @@ from flows.assemble import Parts
 from flows.errors import Refusal
 from flows.figures import read_rounds
 from flows.live import Live
+from flows.offline import shelf_of
 from flows.pool import PoolFile, labelled
 from flows.progress import Plan
 from pipeline import round as motion
@@ -29,6 +30,7 @@ from pipeline.evaluation.solver import solver_probe
 from pipeline.evaluation.verifier import make_pool, verifier_probe
 from pipeline.ports import Saved
 from pipeline.round import Known
+from pipeline.study import study
 from pipeline.types import ProbeRecord, Remembered, StepRecord, SyncRecord
 from store import ledger, points, questions
 from store.loads import syncs_of
@@ -102,7 +104,12 @@ def _climb(live: Live, round: int) -> None:
     if proposed is None:
         raise RuntimeError(f"run {live.run}: round {round} has no proposals, though it was closed")
     done = ledger.steps_done(live.store, live.run, round)
-    for record in motion.climb(live.parts.crew, proposed, live.parts.seeds, done=done):
+    crew = live.parts.crew
+    if live.config.offline.objective == "none":
+        records = motion.climb(crew, proposed, live.parts.seeds, done=done)
+    else:
+        records = study(crew, shelf_of(live), round, done=done)
+    for record in records:
         ledger.record_step(live.store, live.lease, record)
         live.progress.step(record)
         _warn(live, record)

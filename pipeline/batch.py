@@ -195,7 +195,7 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
             branches = bool(reference) and weight > 0
             behind = splice.behind(rollout) if splice and branches else None
             unspliced += branches and behind is None
-            row = _row(rollout, reference, behind, advantages if any(advantages) or kl else ())
+            row = row_of(rollout, reference, behind, advantages if any(advantages) or kl else ())
             if row is not None:
                 rows.append(replace(row, weight=weight, stale=rollout.version != version))
     return Plan(
@@ -213,7 +213,7 @@ def _by_token(item: Credited, seat: int, written: int) -> tuple[float, ...]:
     return item.by_token[seat] if item.by_token else (item.advantages[seat],) * written
 
 
-def _row(
+def row_of(
     rollout: Rollout, reference: Tokens, splice: int | None, advantages: tuple[float, ...]
 ) -> Row | None:
     """The rollout as a row, or None where neither its text nor a branch carries loss.
@@ -255,28 +255,36 @@ def _row(
 
 
 def micro_batches(rows: Sequence[Row], token_budget: int) -> Iterator[MicroBatch]:
-    """Pack rows, siblings beside each other and like lengths together, up to token_budget tokens.
+    """Pack rows as `parted` parts them."""
+    for part in parted(rows, token_budget):
+        yield pack([rows[index] for index in part])
 
-    A row that is longer than the budget with its prompt goes alone. A family that is longer is
-    split, and its prompt read once in each part.
+
+def parted(rows: Sequence[Row], token_budget: int) -> Iterator[list[int]]:
+    """Indices of the rows that go through the model together, up to token_budget tokens.
+
+    Siblings stand beside each other and like lengths together. A row that is longer than the
+    budget with its prompt goes alone. A family that is longer is split, and its prompt read once
+    in each part.
     """
-    families: dict[Tokens, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row.size):
-        families.setdefault(row.prompt, []).append(row)
-    packed: list[Row] = []
+    families: dict[Tokens, list[int]] = {}
+    for index in sorted(range(len(rows)), key=lambda index: rows[index].size):
+        families.setdefault(rows[index].prompt, []).append(index)
+    part: list[int] = []
     prompts: set[Tokens] = set()
     total = 0
-    for row in (row for family in families.values() for row in family):
+    for index in (index for family in families.values() for index in family):
+        row = rows[index]
         cost = row.size + (0 if row.prompt in prompts else len(row.prompt))
-        if packed and total + cost > token_budget:
-            yield pack(packed)
-            packed, prompts, total = [], set(), 0
+        if part and total + cost > token_budget:
+            yield part
+            part, prompts, total = [], set(), 0
             cost = row.size + len(row.prompt)
-        packed.append(row)
+        part.append(index)
         prompts.add(row.prompt)
         total += cost
-    if packed:
-        yield pack(packed)
+    if part:
+        yield part
 
 
 def pack(rows: Sequence[Row]) -> MicroBatch:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.offline_config import OfflineConfig
 from pipeline.reward_config import RewardConfig as RewardConfig
 from pipeline.section import Decay, NonNegative, Positive, Share
 from pipeline.section import Section as Section
@@ -311,6 +312,7 @@ class RunConfig(Section):
     sync: SyncConfig = SyncConfig()
     probe: ProbeConfig = ProbeConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    offline: OfflineConfig = OfflineConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -330,6 +332,11 @@ class RunConfig(Section):
         ):
             raise ValueError(
                 "generator.group_size is 1, so its proposals have nothing to compare; use 2 or more"
+            )
+        if self.offline.objective != "none" and self.generator.kind != "none":
+            raise ValueError(
+                "training from the store proposes nothing; use generator.kind=none, or "
+                "`coclimb fork` to climb on with a generator"
             )
         if 0 < self.objective.dual_clip <= 1:
             raise ValueError(
@@ -353,8 +360,10 @@ class RunConfig(Section):
         return 1e-5 if self.model.lora_rank else 1e-6
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON of the whole tree."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the canonical JSON of the whole tree, but for the id of a source run: ids are
+        drawn anew by every run, and the digests of steps cover what was studied."""
+        tree = self.model_dump(mode="json", exclude={"offline": {"source"}})
+        text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -31,8 +31,9 @@ from pipeline.batch import MicroBatch, Plan, Splice, micro_batches, plan
 from pipeline.config import GeneratorConfig, RunConfig, SolverConfig
 from pipeline.objectives import DIVERGENCES, SURROGATES, Slots, answer_nll, correction
 from pipeline.ports import NonFinite
+from pipeline.student import gather
 from pipeline.trainee import Trainee
-from pipeline.types import Credited, Line, Role, UpdateStats, Version
+from pipeline.types import Credited, Judged, Line, Role, UpdateStats, Version
 
 Publish = Callable[[Mapping[str, Tensor], str], None]
 RANDOM = "random.safetensors"
@@ -64,7 +65,7 @@ class PolicyLearner:
     models      line -> a transformers causal LM with float32 weights, or one in LoRA adapters.
                 Under config.model.generator "shared" the line "solver" alone, serving both roles;
                 under "own" also "generator"
-    splice      how answer branches are built; unused where objective.answer_term is 0
+    splice      how references are put behind sampled reasoning, where one carries loss
     publish_to  line -> what takes its weights (LoRA merged) and version, such as an engine's `load`
 
     A frozen role's groups are not in the loss; a line none of whose roles trains keeps its version.
@@ -88,7 +89,8 @@ class PolicyLearner:
             )
         self.config = config
         self.publish_to = publish_to
-        self._splice = splice if config.objective.answer_term > 0 else None
+        self._splice = splice
+        self._answers = splice if config.objective.answer_term > 0 else None
         self._trainees = {line: Trainee(line, models[line], config) for line in sorted(models)}
         self._roles = {line: _roles(line, config) for line in self._trainees}
 
@@ -123,6 +125,19 @@ class PolicyLearner:
             self._trainees[line].advance(step)
         return stats
 
+    def study(self, judged: Sequence[Judged], *, step: int) -> dict[Line, UpdateStats]:
+        """One optimiser step of the solver's line from stored groups, by the offline objective.
+
+        Raises NonFinite when a loss or a gradient is not finite: then the line has not changed.
+        """
+        trainee = self._trainees["solver"]
+        trainee.discard()
+        stats = _finite(trainee, gather(trainee, judged, self.config, self._splice))
+        if stats.rows:
+            trainee.apply()
+        trainee.advance(step)
+        return {"solver": stats}
+
     def _gradients(
         self, trainee: Trainee, roles: Sequence[Role], credited: Sequence[Credited]
     ) -> UpdateStats:
@@ -130,15 +145,9 @@ class PolicyLearner:
         sums = _Sums.on(trainee.model.device)
         for role in roles:
             own = [c for c in credited if c.judged.group.role == role]
-            share = plan(own, self._splice, trainee.version.id, kl=self.config.objective.kl > 0)
+            share = plan(own, self._answers, trainee.version.id, kl=self.config.objective.kl > 0)
             self._gather(trainee, role, share, sums)
-        stats = self._stats(sums, trainee.clip() if sums.rows else 0.0)
-        odd = {name: value for name, value in asdict(stats).items() if not math.isfinite(value)}
-        if odd:
-            raise NonFinite(
-                f"{trainee.line}: {odd} over {sums.rows} rows; weights stay at {trainee.version.id}"
-            )
-        return stats
+        return _finite(trainee, self._stats(sums, trainee.clip() if sums.rows else 0.0))
 
     def _gather(self, trainee: Trainee, role: Role, share: Plan, sums: _Sums) -> None:
         """Forward and backward over a role's micro-batches."""
@@ -228,6 +237,15 @@ class PolicyLearner:
         for trainee in self._trainees.values():
             trainee.restore(folder)
         torch.set_rng_state(load_file(folder / RANDOM)["torch"])
+
+
+def _finite(trainee: Trainee, stats: UpdateStats) -> UpdateStats:
+    odd = {name: value for name, value in asdict(stats).items() if not math.isfinite(value)}
+    if odd:
+        raise NonFinite(
+            f"{trainee.line}: {odd} over {stats.rows} rows; weights stay at {trainee.version.id}"
+        )
+    return stats
 
 
 def _roles(line: Line, config: RunConfig) -> tuple[Role, ...]:

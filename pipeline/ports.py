@@ -14,6 +14,7 @@ from pipeline.types import (
     Credited,
     Evidence,
     Group,
+    Judged,
     Line,
     Reading,
     Task,
@@ -190,6 +191,13 @@ class Learner(Protocol):
         """One optimiser step over all groups, with one denominator for the whole step.
 
         Raises NonFinite when a loss or gradient is not finite; the weights are then unchanged.
+        """
+        ...
+
+    def study(self, judged: Sequence[Judged], *, step: int) -> dict[Line, UpdateStats]:
+        """One optimiser step of the solver's line from stored groups, by the offline objective.
+
+        Raises NonFinite as `step` does.
         """
         ...
 

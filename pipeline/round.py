@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pipeline.config import RunConfig
 from pipeline.crew import Crew
@@ -17,6 +18,8 @@ from pipeline.seeds import seed_of
 from pipeline.step import StepPlan, take_step
 from pipeline.syncing import sync_if_due
 from pipeline.types import Proposed, Remembered, StepRecord, SyncRecord, Task
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,12 @@ def plan_step(config: RunConfig, proposed: Proposed, seeds: Sequence[Task], inde
     )
 
 
-def seed_slice(seeds: Sequence[Task], run_seed: int, start: int, count: int) -> tuple[Task, ...]:
-    """`count` seed tasks from position `start` of an endless sequence of shuffled passes.
+def seed_slice(seeds: Sequence[T], run_seed: int, start: int, count: int) -> tuple[T, ...]:
+    """`count` of the seed tasks from position `start` of an endless sequence of shuffled passes.
 
     A function of the seed and the position alone, so a resumed run reads on where it stopped.
     """
-    chosen: list[Task] = []
+    chosen: list[T] = []
     while len(chosen) < count:
         turn, offset = divmod(start + len(chosen), len(seeds))
         order = list(range(len(seeds)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.advantages import credit
 from pipeline.answers import matches
-from pipeline.config import RunConfig
+from pipeline.config import RewardConfig, RunConfig
 from pipeline.crew import Crew
 from pipeline.measures import mean_nll
 from pipeline.ports import Consensus
@@ -26,6 +26,7 @@ from pipeline.types import (
     Judged,
     ProposalEvidence,
     StepRecord,
+    Studied,
     Task,
 )
 
@@ -93,7 +94,11 @@ def replay_step(crew: Crew, record: StepRecord) -> StepRecord:
 
     Returns what the learner says now; on a CPU it equals what is stored.
     """
-    updates = crew.learner.step(record.credited, step=record.step)
+    if record.studied:
+        judged = judge_again(crew.config, record.studied, record.step)
+        updates = crew.learner.study(judged, step=record.step)
+    else:
+        updates = crew.learner.step(record.credited, step=record.step)
     crew.learner.publish()
     for sync in record.syncs:
         if sync.accepted:
@@ -101,6 +106,22 @@ def replay_step(crew: Crew, record: StepRecord) -> StepRecord:
     return replace(
         record, updates=updates, versions=tuple(crew.learner.versions()[x] for x in sorted(updates))
     )
+
+
+def judge_again(config: RunConfig, studied: Sequence[Studied], step: int) -> list[Judged]:
+    """Stored groups with the rewards that this run's configuration makes of their evidence.
+
+    Raises NotMeasurable where the reward reads a meter that the stored evidence does not hold.
+    """
+    reward = _reward(config, step)
+    return [
+        judge(
+            one.judged.group,
+            [item for item in one.judged.evidence if isinstance(item, Evidence)],
+            reward,
+        )
+        for one in studied
+    ]
 
 
 class Clock:
@@ -183,8 +204,8 @@ def _with_reference(group: Group, consensus: Consensus | None) -> Group:
 def _judge(crew: Crew, plan: StepPlan, groups: Sequence[Group]) -> list[Judged]:
     """Measure and judge attempts; a group without a reference is judged for nobody."""
     measured = iter(crew.verifier.measure([g for g in groups if g.task.reference]))
-    config, unmeasured = crew.config, Evidence("not_measured", crew.verifier.version)
-    reward = config.reward.at((plan.step - 1) / max(config.rounds * config.steps - 1, 1))
+    unmeasured = Evidence("not_measured", crew.verifier.version)
+    reward = _reward(crew.config, plan.step)
     return [
         judge(
             group,
@@ -193,6 +214,11 @@ def _judge(crew: Crew, plan: StepPlan, groups: Sequence[Group]) -> list[Judged]:
         )
         for group in groups
     ]
+
+
+def _reward(config: RunConfig, step: int) -> RewardConfig:
+    """The reward with the weights of this step."""
+    return config.reward.at((step - 1) / max(config.rounds * config.steps - 1, 1))
 
 
 def _outcome(crew: Crew, judged: Judged) -> Outcome:

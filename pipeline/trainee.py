@@ -87,7 +87,8 @@ class Trainee:
         self.scorer, self.optimizer = self.accelerator.prepare(Scorer(computing), adam)
         names = {name.removeprefix("model."): p for name, p in self.scorer.named_parameters()}
         self.computing = [names[name] for name in self.weights]
-        self.start = _frozen(self.computing) if config.objective.kl > 0 else None
+        compares = config.objective.kl > 0 or config.offline.compares
+        self.start = _frozen(self.computing) if compares else None
         self.start_print = fingerprint(self.state())
         self.updates, self.planned = 0, config.rounds * config.steps
         self.peak = config.peak_rate
@@ -105,7 +106,10 @@ class Trainee:
     def score_start(self, batch: MicroBatch, temperature: float) -> Tensor:
         """Log-probabilities [S + A] under the weights this line started from, without gradient."""
         if self.start is None:
-            raise RuntimeError("the starting weights are kept only where objective.kl is above 0")
+            raise RuntimeError(
+                "the starting weights are kept only where objective.kl is above 0 or an offline "
+                "objective compares with them"
+            )
         names = ("model." + name for name in self.weights)
         with torch.no_grad():
             logprobs: Tensor = functional_call(

@@ -328,10 +328,27 @@ class SyncRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Studied:
+    """A stored group that a step learned from without sampling, and the run that holds it.
+
+    judged  as that run recorded it; who studies it judges its evidence again
+    """
+
+    run: str
+    judged: Judged
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """The run and the group's id, which find it in the store."""
+        return self.run, self.judged.group.id
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """One optimiser step, whole: what was attempted, judged and learned.
 
     resampled  groups attempted beyond those asked for, because others taught nothing
+    studied    stored groups that were learned from; then nothing was attempted
     """
 
     round: int
@@ -343,6 +360,7 @@ class StepRecord:
     syncs: tuple[SyncRecord, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)  # never part of a digest
     resampled: int = 0
+    studied: tuple[Studied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,12 @@ from pipeline.types import (
     Credited,
     Evidence,
     Group,
+    Judged,
     Proposed,
     Reading,
     Rollout,
     StepRecord,
+    Studied,
 )
 from store.blobs import little_endian, raw_text
 
@@ -79,13 +81,24 @@ def step_digest(record: StepRecord, groups: Digests) -> str:
     credited = [_credited_digest(one, groups) for one in record.credited]
     made = (record.tasks, dict(record.updates), record.versions, record.syncs)
     cost = (record.resampled,) if record.resampled else ()
-    return digest_of(record.round, record.step, credited, *made, *cost)
+    read = (["studied", *map(_studied_digest, record.studied)],) if record.studied else ()
+    return digest_of(record.round, record.step, credited, *made, *cost, *read)
+
+
+def _studied_digest(studied: Studied) -> str:
+    """The group and all that was told of it, free of the id of the run that holds it."""
+    judged = studied.judged
+    return _hash([*_judged(judged, group_digest(judged.group)), _floats(judged.rewards)])
+
+
+def _judged(judged: Judged, group: str) -> list[bytes]:
+    head = (group, judged.kept, dict(judged.components))
+    return [canonical(head), *map(_evidence, judged.evidence)]
 
 
 def _credited_digest(credited: Credited, groups: Digests) -> str:
     judged = credited.judged
-    head = (groups[judged.group.id], judged.kept, dict(judged.components))
-    parts = [canonical(head), *map(_evidence, judged.evidence)]
+    parts = _judged(judged, groups[judged.group.id])
     for row in (judged.rewards, credited.advantages, credited.answer_weights, *credited.by_token):
         parts.append(_floats(row))
     return _hash(parts)

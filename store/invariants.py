@@ -51,6 +51,7 @@ from store.schema import (
     UpdateRow,
     VersionRow,
 )
+from store.shelf import studied_close
 from store.stages import chain_start, rounds_done, rows_digest, stages_of
 from store.writing import known_versions
 
@@ -164,7 +165,9 @@ def check_i5(case: Case) -> Iterator[Violation]:
     known = known_versions(case.session, spans, named)
     for name in sorted(named.keys() - known):
         yield case.violation("I5", named[name], f"names the version {name!r}, which no row holds")
-    yield from _tasks_close(case, [span.run for span in spans])
+    history = [span.run for span in spans]
+    yield from _tasks_close(case, history)
+    yield from studied_close(case, history)
 
 
 def _versions_named(run: str) -> dict[str, Select[str]]:

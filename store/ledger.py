@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 from pydantic import JsonValue
@@ -257,7 +257,8 @@ def _record_step(session: Session, lease: Lease, record: StepRecord, groups: Dig
         raise OutOfOrder(f"run {run} is at step {last}; the next is {last + 1}, not {step}")
     row = {"run_id": run, "step": step, "round": round, "digest": digest, "epoch": lease.epoch}
     cost = {"seconds": dict(record.seconds), "resampled": record.resampled}
-    add(session, StepRow, [{**row, **cost, "at": datetime.now(UTC)}])
+    read = {"studied": [list(one.name) for one in record.studied] or None}
+    add(session, StepRow, [{**row, **cost, **read, "at": datetime.now(UTC)}])
     made = Made(run, "climb", round, step)
     tasks = enumerate(record.tasks)
     add(session, TaskRow, (task_row(run, one, "admitted", (round, step, n)) for n, one in tasks))
@@ -344,6 +345,15 @@ def record_pool(store: Store, lease: Lease, items: Sequence[PoolItem]) -> None:
         guard(session, lease.run, 0, "probe", put(session, PoolRow, rows))
 
     store.write(lease, work)
+
+
+def load_pool(store: Store, run: str) -> list[PoolItem]:
+    """The pool as the run itself recorded it, in order."""
+    names = [field.name for field in fields(PoolItem)]
+    query = select(PoolRow).where(PoolRow.run_id == run).order_by(PoolRow.position)
+    with store.reading() as session:
+        rows = session.scalars(query).all()
+    return [PoolItem(**{name: getattr(row, name) for name in names}) for row in rows]
 
 
 def record_truth(store: Store, lease: Lease, round: int, truths: Sequence[Truth]) -> None:

@@ -25,6 +25,7 @@ from pipeline.types import (
     Role,
     Rollout,
     StepRecord,
+    Studied,
     SyncRecord,
     Task,
     Transcript,
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="DataclassInstance")
 Ids = Select[str]  # group ids of one run
+Name = tuple[str, str]  # a run, and a group's id in it
+MOST = 500  # names in one query
 
 
 def proposed_of(session: Session, run: str, round: int) -> Proposed | None:
@@ -100,6 +103,8 @@ def steps_of(session: Session, run: str, round: int) -> list[StepRecord]:
         ),
         session,
     )
+    names = {row.step: names_in(row) for row in steps}
+    studied = studied_of(session, [name for listed in names.values() for name in listed])
     records = []
     for row in steps:
         updates = session.scalars(
@@ -118,6 +123,7 @@ def steps_of(session: Session, run: str, round: int) -> list[StepRecord]:
                 syncs=tuple(syncs_of(session, run, round, "climb", row.step)),
                 seconds=cast("dict[str, float]", row.seconds),
                 resampled=row.resampled,
+                studied=tuple(studied[name] for name in names[row.step]),
             )
         )
     return records
@@ -138,9 +144,42 @@ def _credited(session: Session, run: str, round: int) -> defaultdict[int, list[C
     step_ids = select(StepRow.step).where(StepRow.run_id == run, StepRow.round == round)
     mine = (CreditRow.run_id == run, CreditRow.step.in_(step_ids))
     ids = select(CreditRow.group_id).where(*mine)
+    groups, measured = _gathered(session, run, ids)
+    found: defaultdict[int, list[Credited]] = defaultdict(list)
+    credits = select(CreditRow).where(*mine).order_by(CreditRow.step, CreditRow.position)
+    for row in session.scalars(credits):
+        found[row.step].append(measured.credit(groups[row.group_id], row.components))
+    return found
+
+
+def names_in(row: StepRow) -> list[Name]:
+    """The stored groups that a step studied."""
+    listed = cast("list[list[str]]", row.studied or [])
+    return [(run, group) for run, group in listed]
+
+
+def studied_of(session: Session, names: Sequence[Name]) -> dict[Name, Studied]:
+    """Credited groups of any runs as they were judged, by name; a name that no row holds is left
+    out."""
+    wanted: defaultdict[str, list[str]] = defaultdict(list)
+    for run, group in dict.fromkeys(names):
+        wanted[run].append(group)
+    found: dict[Name, Studied] = {}
+    for run, listed in wanted.items():
+        for start in range(0, len(listed), MOST):
+            part = (CreditRow.run_id == run, CreditRow.group_id.in_(listed[start : start + MOST]))
+            groups, measured = _gathered(session, run, select(CreditRow.group_id).where(*part))
+            for row in session.scalars(select(CreditRow).where(*part)):
+                credited = measured.credit(groups[row.group_id], row.components)
+                found[run, row.group_id] = Studied(run, credited.judged)
+    return found
+
+
+def _gathered(session: Session, run: str, ids: Ids) -> tuple[dict[str, Group], _Measured]:
+    """The groups of these ids, and what was measured and judged of their rollouts."""
     groups = {group.id: group for _, group in _groups(session, run, ids)}
     readings = _readings(session, run, ids)
-    measured = _Measured(
+    return groups, _Measured(
         attempts={
             (row.rollout_id, row.version): _noun(Evidence, row, readings=readings[row.rollout_id])
             for row in session.scalars(
@@ -159,11 +198,6 @@ def _credited(session: Session, run: str, round: int) -> defaultdict[int, list[C
             )
         },
     )
-    found: defaultdict[int, list[Credited]] = defaultdict(list)
-    credits = select(CreditRow).where(*mine).order_by(CreditRow.step, CreditRow.position)
-    for row in session.scalars(credits):
-        found[row.step].append(measured.credit(groups[row.group_id], row.components))
-    return found
 
 
 @dataclass(frozen=True, slots=True)

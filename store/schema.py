@@ -137,6 +137,7 @@ class StepRow(Base):
     digest: Mapped[str]
     seconds: Mapped[JsonValue] = mapped_column(nullable=False)
     resampled: Mapped[int] = mapped_column(server_default="0")
+    studied: Mapped[JsonValue | None]  # [[run, group id], ...] of stored groups learned from
     epoch: Mapped[int]
     at: Mapped[datetime]
 

@@ -21,6 +21,7 @@ from flows.stages import STAGES as TAKEN
 from pipeline.advantages import ADVANTAGES
 from pipeline.config import RunConfig, Section
 from pipeline.objectives import DIVERGENCES, SURROGATES
+from pipeline.offline import OBJECTIVES
 from pipeline.ports import Generator, Verifier
 from pipeline.rewards import REWARDS
 from store.schema import STAGES
@@ -46,6 +47,7 @@ FLOORS = {
     "pipeline.types": 0,
     "pipeline.config": 0,
     "pipeline.reward_config": 0,
+    "pipeline.offline_config": 0,
     "pipeline.section": 0,
     "pipeline.faults": 0,
     "pipeline.seeds": 0,
@@ -57,6 +59,7 @@ FLOORS = {
     "pipeline.advantages": 1,
     "pipeline.agreement": 1,
     "pipeline.objectives": 1,
+    "pipeline.offline": 1,
     "pipeline.curriculum": 1,
     "pipeline.parents": 1,
     "pipeline.batch": 1,
@@ -70,6 +73,7 @@ FLOORS = {
     "pipeline.proxy": 3,
     "pipeline.checkpoint": 3,
     "pipeline.trainee": 3,
+    "pipeline.student": 3,
     "pipeline.learner": 3,
     "pipeline.worlds": 3,
     "pipeline.environments": 3,
@@ -78,9 +82,17 @@ FLOORS = {
     "pipeline.step": 4,
     "pipeline.syncing": 4,
     "pipeline.round": 4,
+    "pipeline.study": 4,
     "pipeline.evaluation": 4,
 }
-TRAINING = ("pipeline.round", "pipeline.step", "pipeline.syncing", "pipeline.learner", "agents")
+TRAINING = (
+    "pipeline.round",
+    "pipeline.step",
+    "pipeline.study",
+    "pipeline.syncing",
+    "pipeline.learner",
+    "agents",
+)
 TRUTH = ("pipeline.worlds", "pipeline.environments", "pipeline.evaluation")
 
 
@@ -232,6 +244,7 @@ def choices(section: str, field: str) -> set[str]:
         ("objective", "advantage", ADVANTAGES.keys()),
         ("objective", "surrogate", SURROGATES.keys()),
         ("objective", "divergence", DIVERGENCES.keys()),
+        ("offline", "objective", OBJECTIVES.keys() | {"none"}),
         ("generator", "kind", GENERATORS.keys() | {"none"}),
         ("verifier", "kind", VERIFIERS.keys()),
     ],

@@ -97,9 +97,10 @@ def scripted_parts(config: RunConfig) -> Parts:
     verifier = Perplexity(judge.engine, prompts, config.verifier, CONTEXT)
     generator = Evolve(speaker.engine, prompts, config.generator, CONTEXT)
     exam = environment.exam()
+    proposes = generator if config.generator.kind != "none" else None
     parts = Parts(
         config=config,
-        crew=Crew(config, generator, solver, verifier, learner, proxy, lambda: figure()),
+        crew=Crew(config, proposes, solver, verifier, learner, proxy, lambda: figure()),
         learner=learner,
         proxy=proxy,
         generator=generator,

@@ -176,6 +176,15 @@ def test_a_finished_run_says_so_and_the_same_name_goes_on_with_it(home: Path) ->
         (["rounds", "nothing"], "coclimb runs"),
         (["fork", "first", "--round", "7", "--rounds", "9"], "has no checkpoint of round 7"),
         (["fork", "first", "--round", "1", "--set", "model.lora_rank=2"], "cannot change these"),
+        (["train", "--from", "nothing", "--objective", "sft"], "coclimb runs"),
+        (["train", "--from", "first", "--objective", "none"], "--objective qrpo, sft"),
+        (["train", "--from", "first", "--objective", "qrp"], "did you mean 'qrpo'?"),
+        (["train", "--from", "first"], "Missing option '--objective'"),
+        (
+            ["train", "--from", "first", "--objective", "dpo", "--set", "generator.kind=evolve"],
+            "proposes nothing",
+        ),
+        (["run", "--set", "offline.objective=dpo"], "coclimb train --from RUN"),
         (["frobnicate"], "No such command"),
     ],
 )
@@ -257,6 +266,18 @@ def test_a_killed_run_goes_on_to_the_same_chain(home: Path, tmp_path: Path) -> N
     chains = [[row["digest"] for row in listed(one, "rounds", "first")] for one in (home, tmp_path)]
     assert chains[0] == chains[1]
     assert json.loads(coclimb(tmp_path, "verify", "--json").stdout)["violations"] == []
+
+
+def test_a_run_learns_from_what_another_stored(home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(home, other)
+    told = coclimb(other, "train", "--from", "first", "--objective", "sft", "--name", "pupil",
+                   "--plain").stdout  # fmt: skip
+    assert "round 1: solver 0." in told
+    assert [row["parent_round"] for row in listed(other, "runs")] == [None, 0]
+    assert listed(other, "rollouts", "pupil") == []
+    assert [len(listed(other, "rounds", name)) for name in ("first", "pupil")] == [2, 2]
+    assert json.loads(coclimb(other, "verify", "--json").stdout)["violations"] == []
 
 
 def test_shared_options_may_stand_anywhere() -> None:
