@@ -20,7 +20,7 @@ from flows.live import Assemble
 from flows.report import as_json, console, listing
 from flows.stages import held
 from pipeline.checkpoint import restore_checkpoint
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, recorded
 from pipeline.evaluation.acceptance import ACCEPTS
 from pipeline.evaluation.attacks import BAR, Completion, Rate, Told, completions, rates
 from pipeline.ports import Meter, Verifier
@@ -86,7 +86,7 @@ def parts_of(home: Home, run: str | None, assembled: Assemble = assemble) -> Par
         return assembled(RunConfig())
     with reading(home) as store:
         name = questions.resolve(store, run)
-        config = RunConfig.model_validate_json(str(questions.run_facts(store, name)["config"]))
+        config = recorded(str(questions.run_facts(store, name)["config"]))
         kept = points.checkpoints(store, name)
     if not kept:
         raise Refusal(f"run {name} has no checkpoint", remedy=f"`coclimb resume {name}` first")
