@@ -10,18 +10,13 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
+from pipeline.config_base import Decay, NonNegative, Positive, Section, Share
+from pipeline.config_objective import ObjectiveConfig
 
-
-class Section(BaseModel):
-    """A closed, frozen group of settings; NaN and infinities are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+# rewards that judge an attempt by its siblings: alone it would earn something else
+RANKED = frozenset({"nover", "rank", "dro"})
 
 
 class ModelConfig(Section):
@@ -198,61 +193,6 @@ class RewardConfig(Section):
         return self.model_copy(update={"mix": now})
 
 
-class ObjectiveConfig(Section):
-    advantage: Literal["grpo", "centred", "rloo", "opo", "maxrl", "reinforce"] = Field(
-        "grpo",
-        description="What a reward is set against: its group's mean and std, the mean alone, the "
-        "mean of the others, the mean weighted by length, the mean as a divisor too, or nothing.",
-    )
-    resample: Annotated[int, Field(ge=0)] = Field(
-        0,
-        description="How many times a step may put fresh seed tasks in place of groups whose "
-        "rewards are all equal (dynamic sampling); each costs the attempts of those groups.",
-    )
-    surrogate: Literal["clip", "gspo", "cispo"] = Field(
-        "clip",
-        description="Policy loss: the ratio clipped per token, per rollout, or as a weight alone.",
-    )
-    aggregate: Literal["token", "sequence", "budget"] = Field(
-        "token",
-        description="What a step's losses are divided by: its written tokens, each rollout's own "
-        "and then their number, or their number times the longest that sampling allows.",
-    )
-    dual_clip: NonNegative = Field(
-        0.0,
-        description="Times |advantage| that a loss may reach where the advantage is negative; "
-        "0 sets no bound.",
-    )
-    clip_low: NonNegative = Field(
-        0.2, description="How far the ratio may fall below 1 before its gain is clipped."
-    )
-    clip_high: NonNegative = Field(
-        0.28, description="How far the ratio may rise above 1 before its gain is clipped."
-    )
-    kl: NonNegative = Field(
-        0.0,
-        description="Coefficient of the divergence from the starting weights; 0 loads no "
-        "reference.",
-    )
-    divergence: Literal["k2", "k3"] = Field(
-        "k3",
-        description="Its estimator: k3 has the divergence's value, k2 its gradient.",
-    )
-    correction: Literal["none", "token", "sequence", "token_mask", "sequence_mask"] = Field(
-        "none",
-        description="How the sampler's arithmetic is corrected for: the trainer's over the "
-        "sampler's probability of a token or a rollout, cut at the cap or put to 0 above it.",
-    )
-    correction_cap: Annotated[float, Field(ge=1)] = Field(
-        2.0, description="Largest weight of that correction."
-    )
-    answer_term: NonNegative = Field(
-        4.0,
-        description="Weight of the reference's log-likelihood after the sampled reasoning; "
-        "0 is plain NOVER.",
-    )
-
-
 class LearnerConfig(Section):
     learning_rate: NonNegative = Field(
         0.0,
@@ -363,6 +303,17 @@ class RunConfig(Section):
             raise ValueError(
                 "objective.dual_clip would bound the loss where nothing has moved; use 0 for none, "
                 "or more than 1 (3 is usual)"
+            )
+        if self.objective.surrogate == "dppo" and self.objective.correction != "none":
+            raise ValueError(
+                "objective.surrogate dppo corrects for the sampler by itself; "
+                'use objective.correction="none"'
+            )
+        ranked = sorted(RANKED & {self.reward.name, *self.reward.mix})
+        if self.objective.advantage == "remax" and ranked:
+            raise ValueError(
+                "objective.advantage remax compares with an attempt that is judged alone, and "
+                f"{', '.join(ranked)} judges siblings against each other; choose another reward"
             )
         if (
             self.reward.name == "nover"

@@ -19,10 +19,12 @@ from agents.generators import GENERATORS
 from agents.verifiers import VERIFIERS
 from flows.stages import STAGES as TAKEN
 from pipeline.advantages import ADVANTAGES
-from pipeline.config import RunConfig, Section
-from pipeline.objectives import DIVERGENCES, SURROGATES
+from pipeline.config import RunConfig
+from pipeline.config_base import Section
+from pipeline.objectives import DIVERGENCES
 from pipeline.ports import Generator, Verifier
 from pipeline.rewards import REWARDS
+from pipeline.surrogates import SURROGATES
 from store.schema import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +47,8 @@ FLOORS = {
     "pipeline": 0,
     "pipeline.types": 0,
     "pipeline.config": 0,
+    "pipeline.config_base": 0,
+    "pipeline.config_objective": 0,
     "pipeline.faults": 0,
     "pipeline.seeds": 0,
     "pipeline.transcript": 1,
@@ -52,6 +56,8 @@ FLOORS = {
     "pipeline.rewards": 1,
     "pipeline.advantages": 1,
     "pipeline.objectives": 1,
+    "pipeline.surrogates": 1,
+    "pipeline.recipes": 1,
     "pipeline.curriculum": 1,
     "pipeline.parents": 1,
     "pipeline.batch": 1,

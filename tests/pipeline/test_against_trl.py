@@ -158,7 +158,7 @@ def test_loss_and_gradient_are_those_of_trl(
 ):
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     wanted_loss, wanted = trl_step(tmp_path / "trl", beta, scale_rewards=scale)
-    advantage = "grpo" if scale == "group" else "centred"
+    advantage = "grpo" if scale == "group" else "dr_grpo"
     settings = config(objective={"advantage": advantage, "kl": beta, "answer_term": 0.0})
     model = start_model()
     trained = PolicyLearner({"solver": model}, settings, SPLICE, {})

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import ObjectiveConfig
+from pipeline.config_objective import ObjectiveConfig
 from pipeline.objectives import (
     SURROGATES,
     Slots,
