@@ -73,7 +73,8 @@ class ObjectiveConfig(Section):
     )
     divergence: Literal["k2", "k3"] = Field(
         "k3",
-        description="Its estimator: k3 has the divergence's value, k2 its gradient.",
+        description="Its estimator: k3 has the divergence's value, k2 its gradient. k1, whose "
+        "gradient in a loss is 0 on average, is a reward.",
     )
     correction: Literal["none", "token", "sequence", "token_mask", "sequence_mask"] = Field(
         "none",

@@ -1,9 +1,8 @@
 """Surrogates: what a policy's loss may be, per written token, to be minimised.
 
-Log-probabilities of fresh rollouts carry a ratio of 1 in value, so all of these but `pacs` then
-have the gradient of -A * log-probability, where their own clip or mask lets it through. A loss of
-a whole rollout stands on each of its tokens: under objective.aggregate "sequence" it counts once,
-under "token" and "sum" as often as the rollout has tokens.
+Rollouts of the weights in training have a ratio of 1 in value: all of these then follow their
+advantages, but for `pacs`, which follows its rewards. A loss of a whole rollout stands on each of
+its tokens: under objective.aggregate "sequence" it counts once, else once a token.
 """
 
 from __future__ import annotations
