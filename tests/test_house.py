@@ -63,6 +63,7 @@ FLOORS = {
     "pipeline.batch": 1,
     "pipeline.measures": 1,
     "pipeline.ports": 2,
+    "pipeline.crew": 2,
     "pipeline.engine": 3,
     "pipeline.attention": 3,
     "pipeline.scorer": 3,
@@ -75,6 +76,7 @@ FLOORS = {
     "pipeline.worlds": 3,
     "pipeline.environments": 3,
     "pipeline.evaluation.exam": 3,  # what is asked, which environments hand out; not the asking
+    "pipeline.syncing": 4,
     "pipeline.step": 4,
     "pipeline.round": 4,
     "pipeline.evaluation": 4,

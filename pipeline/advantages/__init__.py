@@ -13,7 +13,7 @@ from functools import wraps
 import torch
 from torch import Tensor
 
-from pipeline.advantages import group
+from pipeline.advantages.group import dr_grpo, grpo, maxrl, opo, quantile, reinforce, rloo
 from pipeline.advantages.outcomes import nsr, psr, remax, w_reinforce
 from pipeline.advantages.peers import Compare, Compared, Peers
 from pipeline.advantages.tokens import STEPS, pure_min, tempo
@@ -32,19 +32,19 @@ def _each(compare: Callable[[Tensor], Tensor]) -> Compare:
     return every
 
 
-@wraps(group.opo)
+@wraps(opo)
 def _opo(peers: Sequence[Peers], config: ObjectiveConfig) -> list[Compared]:
-    return [Compared(group.opo(one.rewards, one.lengths)) for one in peers]
+    return [Compared(opo(one.rewards, one.lengths)) for one in peers]
 
 
 ADVANTAGES: dict[str, Compare] = {
-    "grpo": _each(group.grpo),
-    "dr_grpo": _each(group.dr_grpo),
-    "rloo": _each(group.rloo),
+    "grpo": _each(grpo),
+    "dr_grpo": _each(dr_grpo),
+    "rloo": _each(rloo),
     "opo": _opo,
-    "maxrl": _each(group.maxrl),
-    "quantile": _each(group.quantile),
-    "reinforce": _each(group.reinforce),
+    "maxrl": _each(maxrl),
+    "quantile": _each(quantile),
+    "reinforce": _each(reinforce),
     "reinforce_pp": reinforce_pp,
     "reinforce_pp_baseline": reinforce_pp_baseline,
     "remax": remax,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -110,6 +112,26 @@ def test_every_row_is_packed_once_and_none_beyond_the_budget_but_a_lone_one(seed
     assert all(len(batch.tokens) <= budget or batch.rows == 1 for batch in batches)
     targets = sorted(t for batch in batches for t in batch.targets.tolist())
     assert targets == sorted(t for row in rows for t in row.targets + row.answer)
+
+
+@given(seed=st.integers(0, 50), budget=st.integers(1, 200))
+def test_whole_groups_are_never_split_and_share_a_micro_batch_where_they_fit(
+    seed: int, budget: int
+):
+    rows = plan(random_groups(seed), SPLICE, "solver@0", every=True).rows
+    batches = list(micro_batches(rows, budget, whole_groups=True))
+    held = [batch.groups.tolist() for batch in batches]
+    assert sorted(g for batch in held for g in batch) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert sum(len(set(batch)) for batch in held) == 3
+    assert all(len(b.tokens) <= budget or len(set(b.groups.tolist())) == 1 for b in batches)
+
+
+def test_rows_know_their_group_by_number_and_what_they_earned():
+    first, second = random_groups(0, groups=2)
+    earned = replace(second, judged=replace(second.judged, rewards=(1.0, 0.0, 0.5)))
+    batch = pack(plan([first, earned], SPLICE, "solver@0", every=True).rows)
+    assert batch.groups.tolist() == [0, 0, 0, 1, 1, 1]
+    assert batch.rewards.tolist() == [0.0, 0.0, 0.0, 1.0, 0.0, 0.5]
 
 
 def test_masks_become_terms_of_the_attention_dtype():

@@ -21,7 +21,7 @@ def written(*lengths: int) -> list[tuple[int, ...]]:
     return [tuple(100 * seat + i for i in range(n)) for seat, n in enumerate(lengths)]
 
 
-def near(found: torch.Tensor, expected: list[float]) -> None:
+def assert_near(found: torch.Tensor, expected: list[float]) -> None:
     torch.testing.assert_close(found, tensor(*expected), atol=1e-6, rtol=0)
 
 
@@ -38,16 +38,16 @@ def two_groups() -> tuple[Judged, Judged]:
 def test_a_centred_step_is_whitened_over_its_tokens():
     # centred .5, -.5, 0, 0; token mean -.1; sample variance .155556
     first, second = compared("reinforce_pp_baseline", *two_groups())
-    near(first.rollouts, [1.521278, -1.014185])
+    assert_near(first.rollouts, [1.521278, -1.014185])
     # the trap of this form: a group of equals is not at the tokens' mean, so it gets something
-    near(second.rollouts, [0.253546, 0.253546])
+    assert_near(second.rollouts, [0.253546, 0.253546])
 
 
 def test_a_step_is_whitened_over_its_tokens_without_any_group():
     # tokens: 1 twice, 0 four times, 1 four times; mean .6, sample variance 2.4 / 9
     first, second = compared("reinforce_pp", *two_groups())
-    near(first.rollouts, [0.774597, -1.161895])
-    near(second.rollouts, [0.774597, 0.774597])
+    assert_near(first.rollouts, [0.774597, -1.161895])
+    assert_near(second.rollouts, [0.774597, 0.774597])
 
 
 @pytest.mark.parametrize("name", ["reinforce_pp", "reinforce_pp_baseline"])
@@ -99,9 +99,9 @@ def test_credit_finds_the_attempt_without_chance_by_its_task():
 )
 def test_right_and_wrong_weigh_what_they_are_said_to(name, right, wrong):
     [found] = compared(name, judged("solver", (1.0, 0.0, 0.0)))
-    near(found.rollouts, [right, wrong, wrong])
+    assert_near(found.rollouts, [right, wrong, wrong])
     [others] = compared(name, judged("solver", (1.0, 1.0)))  # no sibling moves it
-    near(others.rollouts, [right, right])
+    assert_near(others.rollouts, [right, right])
 
 
 def test_w_reinforce_is_a_tenth_of_psr_and_nsr():
@@ -125,19 +125,19 @@ def test_a_reward_that_is_neither_right_nor_wrong_is_refused(name, reward):
 def test_tempo_credits_the_token_at_which_siblings_part():
     texts = [(A, C), (A, C), (A, D), (B,)]
     [found] = compared("tempo", judged("solver", (1.0, 1.0, 0.0, 0.0), texts=texts))
-    near(found.tokens[0], [1.154701, 1.443376])
-    near(found.tokens[1], [1.154701, 1.443376])
-    near(found.tokens[2], [-0.577350, -2.020726])
-    near(found.tokens[3], [-1.732051])
-    near(found.rollouts, [(1.154701 + 1.443376) / 2] * 2 + [-1.299038, -1.732051])
+    assert_near(found.tokens[0], [1.154701, 1.443376])
+    assert_near(found.tokens[1], [1.154701, 1.443376])
+    assert_near(found.tokens[2], [-0.577350, -2.020726])
+    assert_near(found.tokens[3], [-1.732051])
+    assert_near(found.rollouts, [(1.154701 + 1.443376) / 2] * 2 + [-1.299038, -1.732051])
 
 
 def test_tempo_is_the_scaled_group_behind_the_first_token_of_texts_that_share_none():
     [found] = compared("tempo", judged("solver", (1.0, 0.0, 0.0), texts=written(3, 2, 4)))
     scaled = torch.tensor([2 / 3, -1 / 3, -1 / 3]).double() / tensor(1, 0, 0).std()
     for row, value in zip(found.tokens, scaled, strict=True):
-        near(row[1:], [float(value)] * (len(row) - 1))
-        near(row[:1], [2 * float(value)])
+        assert_near(row[1:], [float(value)] * (len(row) - 1))
+        assert_near(row[:1], [2 * float(value)])
 
 
 def test_texts_that_stay_together_longer_are_credited_later_and_in_all_the_same():
@@ -146,15 +146,15 @@ def test_texts_that_stay_together_longer_are_credited_later_and_in_all_the_same(
         texts = [(*shared, C, 1), (*shared, D, 1)]
         [found] = compared("tempo", judged("solver", (1.0, 0.0), texts=texts))
         extra = found.tokens[0] - 0.5 / tensor(1, 0).std()
-        near(extra[: len(shared)], [0.0] * len(shared))
+        assert_near(extra[: len(shared)], [0.0] * len(shared))
         assert float(extra.sum()) == pytest.approx(0.5 / float(tensor(1, 0).std()))
 
 
 def test_a_text_that_goes_on_from_another_parts_with_it_at_its_end():
     [found] = compared("tempo", judged("solver", (1.0, 0.0), texts=[(A,), (A, B)]))
     step = 0.5 / float(tensor(1, 0).std())
-    near(found.tokens[0], [step])  # V(A) is still the mean of both
-    near(found.tokens[1], [-step, -2 * step])
+    assert_near(found.tokens[0], [step])  # V(A) is still the mean of both
+    assert_near(found.tokens[1], [-step, -2 * step])
 
 
 # steps
@@ -169,7 +169,7 @@ def steps(*scores: float, at: tuple[int, ...] = ()) -> Reading:
 def test_the_least_score_gets_nearly_all_the_weight():
     scores = tensor(0.8, 0.6, -0.4, 0.9)
     weights = torch.softmax(-scores / 0.1, 0)
-    near(weights, [6e-6, 4.5e-5, 0.999946, 2e-6])
+    assert_near(weights, [6e-6, 4.5e-5, 0.999946, 2e-6])
     assert float(min_form(scores).sum()) == pytest.approx(-0.399944, abs=1e-6)
     assert float(min_form(scores, 1.0).sum()) == pytest.approx(0.158097, abs=1e-6)
 
@@ -178,9 +178,9 @@ def test_tokens_are_worth_the_steps_still_ahead_less_what_siblings_steps_are():
     # one step of .5 against two of .2 each: c is .5 and .1, .1; b is .1 for the first, .5 behind it
     read = (steps(0.5), steps(0.2, 0.2, at=(1, 3)))
     [found] = compared("pure_min", judged("solver", (0.0, 0.0), texts=written(3, 4), steps=read))
-    near(found.tokens[0], [0.4, 0.4, 0.0])
-    near(found.tokens[1], [-0.8, -0.4, -0.4, 0.0])
-    near(found.rollouts, [0.8 / 3, -1.6 / 4])
+    assert_near(found.tokens[0], [0.4, 0.4, 0.0])
+    assert_near(found.tokens[1], [-0.8, -0.4, -0.4, 0.0])
+    assert_near(found.rollouts, [0.8 / 3, -1.6 / 4])
 
 
 def test_repeating_an_easy_step_earns_nothing():
@@ -198,7 +198,7 @@ def test_an_attempt_without_steps_gets_nothing_and_is_in_nobodys_baseline():
     read = (steps(0.5), steps(-0.5), broken)
     group = judged("solver", (0.0,) * 3, texts=written(2, 2, 2), steps=read)
     [found] = compared("pure_min", group)
-    near(found.tokens[2], [0.0, 0.0])
+    assert_near(found.tokens[2], [0.0, 0.0])
     [pair] = compared("pure_min", judged("solver", (0.0,) * 2, texts=written(2, 2), steps=read[:2]))
     for row, other in zip(found.tokens, pair.tokens, strict=False):
         torch.testing.assert_close(row, other)
