@@ -141,10 +141,11 @@ def pacs(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
     Source: PACS, arXiv 2509.02522, beta 1. Raises ValueError for a reward that is neither. All
     siblings are read together, so a group's memory is no longer bounded by learner.token_budget.
     """
-    if bool(((slots.rewards != 0.0) & (slots.rewards != 1.0)).any()):
+    odd = slots.rewards[(slots.rewards != 0.0) & (slots.rewards != 1.0)]
+    if len(odd):
         raise ValueError(
-            f"pacs learns to tell rewards of 1 from 0, got {slots.rewards.tolist()}; choose a "
-            "reward that gives these alone, or another objective.surrogate"
+            f"pacs learns to tell rewards of 1 from 0, got {odd[0].item():g}; choose a reward that "
+            "gives these alone, or another objective.surrogate"
         )
     scores = PACS_BETA * _sums(slots.logprobs - slots.old, slots)
     lost = torch.nn.functional.binary_cross_entropy_with_logits(
