@@ -31,6 +31,12 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as solver.group_size=16."),
 ]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Settings of a published method, such as dapo; before --set."
+    ),
+]
 Name = Annotated[str | None, typer.Option(help="A name to find the run by.")]
 Rounds = Annotated[int | None, typer.Option(min=1, help="Rounds to run in all.")]
 Plain = Annotated[bool, typer.Option("--plain", hidden=True, help="Run without Prefect.")]
@@ -68,6 +74,7 @@ def shared(
 def run(
     context: typer.Context,
     config: Annotated[Path | None, typer.Argument(help="A TOML file; defaults without.")] = None,
+    recipe: Recipe = None,
     change: Set = None,
     name: Name = None,
     rounds: Rounds = None,
@@ -76,12 +83,13 @@ def run(
     """Climb: propose, attempt, measure, learn, sync and probe, round after round."""
     edge: Edge = context.obj
     with edge.answering():
-        from flows.settings import load_config
+        from flows.settings import load_config, settings_of
 
-        load_config(config, change or [])  # a mistake is told before anything heavy is imported
+        changes = [*settings_of(recipe), *(change or [])]
+        load_config(config, changes)  # a mistake is told before anything heavy is imported
         from flows import running
 
-        running.start(edge.home, config, change or [], running.Asked(name, rounds, plain))
+        running.start(edge.home, config, changes, running.Asked(name, rounds, plain))
 
 
 @app.command()
@@ -204,7 +212,7 @@ def rollouts(
     ] = "last",
     run: Annotated[str, typer.Option(help="The run that a task is in.")] = "last",
     round: Round = None,
-    role: Annotated[str | None, typer.Option(help="solver or generator.")] = None,
+    role: Annotated[str | None, typer.Option(help="solver, generator or greedy.")] = None,
     form: Annotated[str | None, typer.Option(help="Such as ok, truncated, nested.")] = None,
     limit: Limit = 100,
     json: Json = False,

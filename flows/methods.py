@@ -16,8 +16,9 @@ from flows.errors import Refusal
 from flows.listing import table
 from flows.report import as_json, console, shown
 from pipeline.advantages import ADVANTAGES
-from pipeline.objectives import DIVERGENCES, SURROGATES
+from pipeline.objectives import DIVERGENCES
 from pipeline.rewards import REWARDS
+from pipeline.surrogates import SURROGATES
 from store.questions import Answer
 
 SUMMARY = 76  # characters of the first sentence that a listing shows

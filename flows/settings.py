@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from flows.errors import Refusal
 from pipeline.config import RunConfig
+from pipeline.recipes import RECIPES
 
 Tree = dict[str, JsonValue]
 LARGEST = 2**20  # bytes of a configuration file
@@ -58,6 +59,20 @@ def build(tree: Tree, changes: Sequence[str], place: str) -> RunConfig:
         problems,
         "`coclimb init` writes a file with every key and what it does",
     )
+
+
+def settings_of(recipe: str | None) -> tuple[str, ...]:
+    """A recipe's settings, as --set takes them; none where None. Raises Refusal for no recipe."""
+    if recipe is None:
+        return ()
+    if recipe not in RECIPES:
+        close = difflib.get_close_matches(recipe, RECIPES, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise Refusal(
+            f"--recipe {recipe!r}: there is no such recipe{hint}",
+            remedy=f"the recipes are {', '.join(RECIPES)}",
+        )
+    return RECIPES[recipe].settings
 
 
 def change_config(config: RunConfig, changes: Sequence[str]) -> RunConfig:

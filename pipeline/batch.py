@@ -52,6 +52,7 @@ class Row:
     weight     of the branch
     advantages [S] of the policy slots
     stale      written by other weights than those in training
+    group      number of its group within the plan; reward what its rollout earned
     """
 
     prompt: Tokens
@@ -65,6 +66,8 @@ class Row:
     weight: float
     advantages: tuple[float, ...]
     stale: bool
+    group: int
+    reward: float
 
     @property
     def size(self) -> int:
@@ -135,6 +138,7 @@ class MicroBatch:
     sampled, advantages, stale [S]; weights [A]
     owner              [S] the rollout that each slot belongs to, from 0
     rows               B, how many rollouts it holds
+    groups, rewards    [B] of each rollout
     """
 
     tokens: Tensor
@@ -148,6 +152,8 @@ class MicroBatch:
     owner: Tensor
     weights: Tensor
     rows: int
+    groups: Tensor
+    rewards: Tensor
 
     @property
     def policy_slots(self) -> int:
@@ -166,23 +172,26 @@ class MicroBatch:
             "stale",
             "owner",
             "weights",
+            "groups",
+            "rewards",
         )
         moved = {name: getattr(self, name).to(device) for name in names}
         return replace(self, packing=self.packing.on(device, dtype), **moved)
 
 
-def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, kl: bool) -> Plan:
+def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, every: bool) -> Plan:
     """Rows and denominators of one role's groups, dead groups dropped and counted.
 
     splice   None leaves the answer branches out
     version  of the weights in training; rollouts of another version are stale
-    kl       whether a divergence is in the loss: then rows without advantage are read too
+    every    whether rows without advantage are read too: a divergence is felt by all, and some
+             surrogates learn from them
 
     A rollout that could not be judged trains nothing and counts in no denominator.
     """
     rows: list[Row] = []
     written = rollouts = unspliced = 0
-    for item in (c for c in credited if not c.dead):
+    for number, item in enumerate(c for c in credited if not c.dead):
         group = item.judged.group
         reference = splice.reference_ids(group.task) if splice and any(item.answer_weights) else ()
         for seat, (index, weight) in enumerate(
@@ -195,9 +204,10 @@ def plan(credited: Sequence[Credited], splice: Splice | None, version: str, *, k
             branches = bool(reference) and weight > 0
             behind = splice.behind(rollout) if splice and branches else None
             unspliced += branches and behind is None
-            row = row_of(rollout, reference, behind, advantages if any(advantages) or kl else ())
+            row = row_of(rollout, reference, behind, advantages if any(advantages) or every else ())
             if row is not None:
-                rows.append(replace(row, weight=weight, stale=rollout.version != version))
+                stale, earned = rollout.version != version, item.judged.rewards[seat]
+                rows.append(replace(row, weight=weight, stale=stale, group=number, reward=earned))
     return Plan(
         rows=tuple(rows),
         written=written,
@@ -251,37 +261,47 @@ def row_of(
         weight=0.0,
         advantages=advantages,
         stale=False,
+        group=0,
+        reward=0.0,
     )
 
 
-def micro_batches(rows: Sequence[Row], token_budget: int) -> Iterator[MicroBatch]:
+def micro_batches(
+    rows: Sequence[Row], token_budget: int, *, whole_groups: bool = False
+) -> Iterator[MicroBatch]:
     """Pack rows as `parted` parts them."""
-    for part in parted(rows, token_budget):
+    for part in parted(rows, token_budget, whole_groups=whole_groups):
         yield pack([rows[index] for index in part])
 
 
-def parted(rows: Sequence[Row], token_budget: int) -> Iterator[list[int]]:
+def parted(
+    rows: Sequence[Row], token_budget: int, *, whole_groups: bool = False
+) -> Iterator[list[int]]:
     """Indices of the rows that go through the model together, up to token_budget tokens.
 
     Siblings stand beside each other and like lengths together. A row that is longer than the
     budget with its prompt goes alone. A family that is longer is split, and its prompt read once
-    in each part.
+    in each part; under whole_groups no group is split, and a step needs the memory of its largest
+    group, however small the budget.
     """
-    families: dict[Tokens, list[int]] = {}
+    families: dict[Tokens | int, list[int]] = {}
     for index in sorted(range(len(rows)), key=lambda index: rows[index].size):
-        families.setdefault(rows[index].prompt, []).append(index)
+        row = rows[index]
+        families.setdefault(row.group if whole_groups else row.prompt, []).append(index)
+    kin = families.values()
+    units = list(kin) if whole_groups else [[index] for family in kin for index in family]
     part: list[int] = []
     prompts: set[Tokens] = set()
     total = 0
-    for index in (index for family in families.values() for index in family):
-        row = rows[index]
-        cost = row.size + (0 if row.prompt in prompts else len(row.prompt))
+    for unit in units:
+        prompt, size = rows[unit[0]].prompt, sum(rows[index].size for index in unit)
+        cost = size + (0 if prompt in prompts else len(prompt))
         if part and total + cost > token_budget:
             yield part
             part, prompts, total = [], set(), 0
-            cost = row.size + len(row.prompt)
-        part.append(index)
-        prompts.add(row.prompt)
+            cost = size + len(prompt)
+        part += unit
+        prompts.add(prompt)
         total += cost
     if part:
         yield part
@@ -317,6 +337,8 @@ def pack(rows: Sequence[Row]) -> MicroBatch:
         owner=_spread(range(len(rows)), slots).long(),
         weights=_spread([row.weight for row in rows], [len(row.answer) for row in rows]),
         rows=len(rows),
+        groups=torch.tensor([row.group for row in rows]),
+        rewards=torch.tensor([row.reward for row in rows], dtype=torch.float32),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.objective_config import ObjectiveConfig as ObjectiveConfig
 from pipeline.offline_config import OfflineConfig
 from pipeline.reward_config import RewardConfig as RewardConfig
 from pipeline.section import Decay, NonNegative, Positive, Share
@@ -171,61 +172,6 @@ class VerifierConfig(Section):
     )
 
 
-class ObjectiveConfig(Section):
-    advantage: Literal["grpo", "centred", "rloo", "opo", "maxrl", "reinforce"] = Field(
-        "grpo",
-        description="What a reward is set against: its group's mean and std, the mean alone, the "
-        "mean of the others, the mean weighted by length, the mean as a divisor too, or nothing.",
-    )
-    resample: Annotated[int, Field(ge=0)] = Field(
-        0,
-        description="How many times a step may put fresh seed tasks in place of groups whose "
-        "rewards are all equal (dynamic sampling); each costs the attempts of those groups.",
-    )
-    surrogate: Literal["clip", "gspo", "cispo"] = Field(
-        "clip",
-        description="Policy loss: the ratio clipped per token, per rollout, or as a weight alone.",
-    )
-    aggregate: Literal["token", "sequence", "budget"] = Field(
-        "token",
-        description="What a step's losses are divided by: its written tokens, each rollout's own "
-        "and then their number, or their number times the longest that sampling allows.",
-    )
-    dual_clip: NonNegative = Field(
-        0.0,
-        description="Times |advantage| that a loss may reach where the advantage is negative; "
-        "0 sets no bound.",
-    )
-    clip_low: NonNegative = Field(
-        0.2, description="How far the ratio may fall below 1 before its gain is clipped."
-    )
-    clip_high: NonNegative = Field(
-        0.28, description="How far the ratio may rise above 1 before its gain is clipped."
-    )
-    kl: NonNegative = Field(
-        0.0,
-        description="Coefficient of the divergence from the starting weights; 0 loads no "
-        "reference.",
-    )
-    divergence: Literal["k2", "k3"] = Field(
-        "k3",
-        description="Its estimator: k3 has the divergence's value, k2 its gradient.",
-    )
-    correction: Literal["none", "token", "sequence", "token_mask", "sequence_mask"] = Field(
-        "none",
-        description="How the sampler's arithmetic is corrected for: the trainer's over the "
-        "sampler's probability of a token or a rollout, cut at the cap or put to 0 above it.",
-    )
-    correction_cap: Annotated[float, Field(ge=1)] = Field(
-        2.0, description="Largest weight of that correction."
-    )
-    answer_term: NonNegative = Field(
-        4.0,
-        description="Weight of the reference's log-likelihood after the sampled reasoning; "
-        "0 is plain NOVER.",
-    )
-
-
 class LearnerConfig(Section):
     learning_rate: NonNegative = Field(
         0.0,
@@ -343,6 +289,11 @@ class RunConfig(Section):
                 "objective.dual_clip would bound the loss where nothing has moved; use 0 for none, "
                 "or more than 1 (3 is usual)"
             )
+        if self.objective.surrogate == "dppo" and self.objective.correction != "none":
+            raise ValueError(
+                "objective.surrogate dppo corrects for the sampler by itself; "
+                'use objective.correction="none"'
+            )
         if (
             self.reward.name == "nover"
             and self.reward.form_weight + self.reward.reasoning_weight == 0
@@ -368,6 +319,7 @@ class RunConfig(Section):
 
 
 MOVED = {("verifier", "variant"): ("reward", "variant")}  # settings that have changed place
+RENAMED = {("objective", "advantage", "centred"): "dr_grpo"}  # choices that have changed name
 
 
 def recorded(text: str) -> RunConfig:
@@ -376,4 +328,7 @@ def recorded(text: str) -> RunConfig:
     for (section, name), (new_section, new_name) in MOVED.items():
         if name in tree.get(section, {}):
             tree.setdefault(new_section, {})[new_name] = tree[section].pop(name)
+    for (section, name, old), new in RENAMED.items():
+        if tree.get(section, {}).get(name) == old:
+            tree[section][name] = new
     return RunConfig.model_validate_json(json.dumps(tree))

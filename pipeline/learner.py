@@ -11,6 +11,7 @@ unless asked for. The mean is, as objective.aggregate says,
     token     sum over tokens / T, T the written tokens of the step (DAPO, arXiv 2503.14476)
     sequence  mean over rollouts of each one's own token mean (GRPO, arXiv 2402.03300; GSPO's)
     budget    sum over tokens / (rollouts * max_tokens) (Dr. GRPO, arXiv 2503.20783)
+    sum       sum over tokens / rollouts, and the answer term's too (VeriFree, arXiv 2505.21493)
 
 T, R and the number of rollouts are counted before the step is split into
 micro-batches, so the split changes memory and speed alone.
@@ -29,9 +30,10 @@ from torch import Tensor, nn
 
 from pipeline.batch import MicroBatch, Plan, Splice, micro_batches, plan
 from pipeline.config import GeneratorConfig, RunConfig, SolverConfig
-from pipeline.objectives import DIVERGENCES, SURROGATES, Slots, answer_nll, correction
+from pipeline.objectives import DIVERGENCES, answer_nll, correction
 from pipeline.ports import NonFinite
 from pipeline.student import gather
+from pipeline.surrogates import EVERY_ROW, SURROGATES, WHOLE_GROUPS, Slots, surrogate_of
 from pipeline.trainee import Trainee
 from pipeline.types import Credited, Judged, Line, Role, UpdateStats, Version
 
@@ -145,9 +147,14 @@ class PolicyLearner:
         sums = _Sums.on(trainee.model.device)
         for role in roles:
             own = [c for c in credited if c.judged.group.role == role]
-            share = plan(own, self._answers, trainee.version.id, kl=self.config.objective.kl > 0)
+            share = plan(own, self._answers, trainee.version.id, every=self._reads_every_row(role))
             self._gather(trainee, role, share, sums)
         return _finite(trainee, self._stats(sums, trainee.clip() if sums.rows else 0.0))
+
+    def _reads_every_row(self, role: Role) -> bool:
+        """Whether rollouts of advantage 0 have a part in the role's loss."""
+        objective = self.config.objective
+        return objective.kl > 0 or surrogate_of(objective, role) in EVERY_ROW
 
     def _gather(self, trainee: Trainee, role: Role, share: Plan, sums: _Sums) -> None:
         """Forward and backward over a role's micro-batches."""
@@ -155,7 +162,9 @@ class PolicyLearner:
         weight = self.config.generator.weight if role == "generator" and shared else 1.0
         sums.dead += share.dead_groups
         sums.unspliced += share.unspliced
-        for packed in micro_batches(share.rows, self.config.learner.token_budget):
+        budget = self.config.learner.token_budget
+        whole = surrogate_of(self.config.objective, role) in WHOLE_GROUPS
+        for packed in micro_batches(share.rows, budget, whole_groups=whole):
             batch = packed.on(trainee.model.device, trainee.dtype)
             terms = self._terms(trainee, batch, role, sums)
             terms = weight * terms / self._denominators(share, batch, role)
@@ -172,8 +181,17 @@ class PolicyLearner:
         policy, answer = logprobs[:slots], logprobs[slots:]
         now = policy.detach()
         old = torch.where(batch.stale, batch.sampled, now)
-        own = Slots(policy, old, batch.advantages, batch.owner, batch.rows)
-        loss, acted = SURROGATES[objective.surrogate](own, objective)
+        own = Slots(
+            policy,
+            old,
+            batch.sampled,
+            batch.advantages,
+            batch.owner,
+            batch.rows,
+            batch.groups,
+            batch.rewards,
+        )
+        loss, acted = SURROGATES[surrogate_of(objective, role)](own, objective)
         if objective.correction != "none":  # stale rollouts have old = sampled: a weight of 1
             kind, cap = objective.correction, objective.correction_cap
             loss = loss * correction(old, batch.sampled, batch.owner, batch.rows, kind, cap)
@@ -198,8 +216,11 @@ class PolicyLearner:
             "token": share.written,
             "sequence": share.rollouts,
             "budget": share.rollouts * self._sampled_by(role).max_tokens,
+            "sum": share.rollouts,
         }[self.config.objective.aggregate]
-        counts = [max(whole, 1), max(whole, 1), max(share.reference_tokens, 1)]
+        summed = self.config.objective.aggregate == "sum"
+        answers = share.rollouts if summed else share.reference_tokens
+        counts = [max(whole, 1), max(whole, 1), max(answers, 1)]
         return torch.tensor(counts, dtype=torch.float32, device=batch.tokens.device)
 
     def _sampled_by(self, role: Role) -> SolverConfig | GeneratorConfig:

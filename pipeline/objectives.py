@@ -1,10 +1,7 @@
 """Objectives learn: per-token losses, to be minimised. How they are summed is the learner's.
 
-A surrogate is a policy's loss, one of
-
-    clip   the smaller gain of ratio and clipped ratio, per token (PPO, arXiv 1707.06347)
-    gspo   the same with one ratio per rollout, the geometric mean of its tokens' (arXiv 2507.18071)
-    cispo  the clipped ratio as a weight without gradient, silencing no token (arXiv 2506.13585)
+What a policy's own loss may be stands in `surrogates`; here is what several of them are made of,
+what corrects for the sampler, divergences from the starting weights, and the answer term.
 
 Log ratios are clamped to [-20, 20] before exp (as verl does): beyond that a token has no gradient
 in place of an infinity. No token of a healthy run comes near.
@@ -13,12 +10,9 @@ in place of an infinity. No token of a healthy run comes near.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from pipeline.config import ObjectiveConfig
 
 LOG_RATIO_LIMIT = 20.0
 
@@ -37,7 +31,7 @@ def clipped(
 
     clip_high above clip_low is DAPO's clip-higher (arXiv 2503.14476).
     """
-    return _pessimist(_ratio(logprobs - old), advantages, clip_low, clip_high)
+    return pessimist(ratio_of(logprobs - old), advantages, clip_low, clip_high)
 
 
 def dual_clipped(loss: Tensor, advantages: Tensor, cap: float) -> Tensor:
@@ -50,61 +44,15 @@ def dual_clipped(loss: Tensor, advantages: Tensor, cap: float) -> Tensor:
     return torch.where(advantages < 0, torch.minimum(loss, -cap * advantages), loss)
 
 
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """Written tokens of a micro-batch, as a surrogate reads them.
-
-    logprobs, old, advantages  [S] as in `clipped`
-    owner                      [S] the rollout that each belongs to, from 0
-    rollouts                   B, how many there are
-    """
-
-    logprobs: Tensor
-    old: Tensor
-    advantages: Tensor
-    owner: Tensor
-    rollouts: int
-
-
-def _clip(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
-    loss, acted = clipped(
-        slots.logprobs, slots.old, slots.advantages, config.clip_low, config.clip_high
-    )
-    return dual_clipped(loss, slots.advantages, config.dual_clip), acted
-
-
-def _gspo(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
-    ratio = sequence_ratio(slots)[slots.owner]
-    loss, acted = _pessimist(ratio, slots.advantages, config.clip_low, config.clip_high)
-    return dual_clipped(loss, slots.advantages, config.dual_clip), acted
-
-
-def _cispo(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
-    ratio = _ratio((slots.logprobs - slots.old).detach())
-    bounded = ratio.clamp(1.0 - config.clip_low, 1.0 + config.clip_high)
-    return -bounded * slots.advantages * slots.logprobs, bounded != ratio
-
-
-Surrogate = Callable[[Slots, ObjectiveConfig], tuple[Tensor, Tensor]]  # loss [S], clip acted [S]
-SURROGATES: dict[str, Surrogate] = {"clip": _clip, "gspo": _gspo, "cispo": _cispo}
-
-
-def sequence_ratio(slots: Slots) -> Tensor:
-    """exp of the mean log ratio of each rollout's tokens, [B]; 1 for a rollout without tokens."""
-    gaps = slots.logprobs - slots.old
-    sums = gaps.new_zeros(slots.rollouts).index_add(0, slots.owner, gaps)
-    counts = torch.bincount(slots.owner, minlength=slots.rollouts).clamp(min=1)
-    return _ratio(sums / counts)
-
-
-def _ratio(gaps: Tensor) -> Tensor:
+def ratio_of(gaps: Tensor) -> Tensor:
+    """exp of log ratios, clamped to LOG_RATIO_LIMIT on either side."""
     return torch.exp(gaps.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT))
 
 
-def _pessimist(
+def pessimist(
     ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float
 ) -> tuple[Tensor, Tensor]:
-    """The smaller of two gains as a loss, and where that cut a gain off."""
+    """The smaller of the gains of ratio and clipped ratio as a loss, and where that cut one off."""
     bounded = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
     loss = -torch.minimum(ratio * advantages, bounded * advantages)
     above = (advantages > 0) & (ratio > 1.0 + clip_high)
@@ -128,7 +76,7 @@ def correction(
     gaps = (old - sampled).detach()
     if kind.startswith("sequence"):
         gaps = gaps.new_zeros(rollouts).index_add(0, owner, gaps)[owner]
-    ratio = _ratio(gaps)
+    ratio = ratio_of(gaps)
     return torch.where(ratio > cap, 0.0, ratio) if kind.endswith("mask") else ratio.clamp(max=cap)
 
 

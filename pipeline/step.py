@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.advantages import credit
+from pipeline.advantages import credit, indistinct, nothing
 from pipeline.answers import matches
 from pipeline.config import RewardConfig, RunConfig
 from pipeline.crew import Crew
@@ -66,11 +66,11 @@ def take_step(crew: Crew, plan: StepPlan) -> StepRecord:
     clock.lap("attempt")
     proposed = _refer(crew, groups[len(seeds) :])
     judged = _judge(crew, plan, [*groups[: len(seeds)], *proposed])
-    clock.lap("measure")
     outcomes = [_outcome(crew, one) for one in judged[len(seeds) :]]
     fresh = resample(crew, plan, judged[: len(seeds)])
     credited = _credit_attempts(crew, plan, [*judged[: len(seeds)], *fresh], outcomes)
     credited += _credit_proposals(crew, plan, outcomes)
+    clock.lap("measure")
     updates = crew.learner.step(credited, step=plan.step)
     crew.learner.publish()
     clock.lap("learn")
@@ -158,31 +158,27 @@ def _attempt(
 
 
 def resample(crew: Crew, plan: StepPlan, judged: Sequence[Judged]) -> list[Judged]:
-    """Fresh seed tasks attempted in place of groups whose rewards are all equal (DAPO's dynamic
-    sampling, arXiv 2503.14476), while turns last; the equal ones stay in the record and the cost.
+    """Fresh seed tasks attempted in place of groups that compare nothing (DAPO's dynamic sampling,
+    arXiv 2503.14476), while turns last; those stay in the record and the cost.
+
+    A turn replaces what the one before it left without a comparison. Which tasks come, and every
+    stream, follow from the plan and from how many came before.
     """
     fresh: list[Judged] = []
-    missing = sum(map(_still, judged))
+    missing = sum(_compares_nothing(crew, one) for one in judged)
     for _ in range(crew.config.objective.resample):
         if not missing:
             break
-        first = len(fresh)
-        tasks = plan.spares[first : first + missing]
-        size, run_seed = crew.config.solver.group_size, crew.config.seed
-        numbers = range(first, first + len(tasks))
-        seeds = [
-            [seed_of(run_seed, plan.step, "spare", n, g) for g in range(size)] for n in numbers
-        ]
-        ids = [f"r{plan.round:02d}-s{plan.step:04d}-x{n:02d}" for n in numbers]
-        turn = _judge(crew, plan, crew.solver.attempt(tasks, seeds, ids))
-        missing = sum(map(_still, turn))
+        tasks = plan.spares[len(fresh) : len(fresh) + missing]
+        turn = _judge(crew, plan, _attempt(crew, plan, tasks, "spare", len(fresh)))
+        missing = sum(_compares_nothing(crew, one) for one in turn)
         fresh += turn
     return fresh
 
 
-def _still(judged: Judged) -> bool:
-    """Whether the group has nothing to compare: all its rewards are equal."""
-    return len(set(judged.rewards)) < 2
+def _compares_nothing(crew: Crew, judged: Judged) -> bool:
+    """Whether all rewards of the group are equal, or too near to each other to be compared."""
+    return len(set(judged.rewards)) < 2 or indistinct(judged, crew.config.objective)
 
 
 def _refer(crew: Crew, groups: Sequence[Group]) -> list[Group]:
@@ -247,29 +243,26 @@ def _credit_attempts(
 ) -> list[Credited]:
     """Seed groups and proposals compared together; what is not admitted is credited with 0.
 
-    Attempts without chance come last, where the advantage asks for them.
+    Attempts without chance come last, where the advantage asks for them. A group whose own could
+    not be judged has nothing to compare with, and is credited with 0 too.
     """
-    admitted = [o.judged for o in outcomes if o.evidence.drop == "admitted"]
-    others = [o.judged for o in outcomes if o.evidence.drop != "admitted"]
-    taught = [*seeds, *admitted]
-    greedy = _greedy(crew, plan, [one.group.task for one in taught])
+    taught = [*seeds, *(o.judged for o in outcomes if o.evidence.drop == "admitted")]
+    greedy = _greedy(crew, plan, taught)
     rewards = {one.group.task.id: one.rewards[0] for one in greedy if one.rewards}
+    if greedy:
+        taught = [one for one in taught if one.group.task.id in rewards]
     found = {c.judged.group.id: c for c in credit(taught, crew.config.objective, rewards)}
-    found |= {one.group.id: _nothing(one) for one in others}
     inorder = [*seeds, *(o.judged for o in outcomes)]
-    return [*(found[one.group.id] for one in inorder), *map(_nothing, greedy)]
+    told = [found.get(one.group.id) or nothing(one) for one in inorder]
+    return [*told, *map(nothing, greedy)]
 
 
-def _nothing(judged: Judged) -> Credited:
-    zeros = (0.0,) * len(judged.kept)
-    return Credited(judged, zeros, zeros)
-
-
-def _greedy(crew: Crew, plan: StepPlan, tasks: Sequence[Task]) -> list[Judged]:
+def _greedy(crew: Crew, plan: StepPlan, taught: Sequence[Judged]) -> list[Judged]:
     """One attempt without chance at each task, judged alone, where the advantage compares with it
     (ReMax, arXiv 2310.10505)."""
     if crew.config.objective.advantage != "remax":
         return []
+    tasks = list({one.group.task.id: one.group.task for one in taught}.values())
     ids = [f"r{plan.round:02d}-s{plan.step:04d}-z{n:02d}" for n in range(len(tasks))]
     return _judge(crew, plan, crew.solver.attempt(tasks, [[0]] * len(tasks), ids, greedy=True))
 

@@ -338,8 +338,8 @@ def check_i13(case: Case) -> Iterator[Violation]:
     judgement, each proposal its verdict."""
     size = select(GroupRow.id, GroupRow.size).where(GroupRow.run_id == case.run)
     expected = {row.id: row.size for row in case.session.execute(size)}
-    solver = select(GroupRow.id).where(GroupRow.run_id == case.run, GroupRow.role == "solver")
-    attempts = set(case.session.scalars(solver))
+    tried = select(GroupRow.id).where(GroupRow.run_id == case.run, GroupRow.role != "generator")
+    attempts = set(case.session.scalars(tried))
     credited = set(
         case.session.scalars(select(CreditRow.group_id).where(CreditRow.run_id == case.run))
     )

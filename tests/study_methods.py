@@ -6,8 +6,8 @@ Every reward, advantage and recipe trains the tiny base for 2 rounds of 10 steps
 alone, and every offline objective learns from the stored attempts of the first of these runs. The
 answer term is off but where a recipe has it, so that what is told is the method's own doing. Three
 further runs show failures that are known: confidence of frozen weights (arXiv 2505.19590), a vote
-without a reference, a sum over steps (arXiv 2410.15115). A run that is done is not run again, so the
-same command goes on where it stopped. Prints a table; every figure is of one seed.
+without a reference, a sum over steps (arXiv 2410.15115). A run that is done is not run again, so
+the same command goes on where it stopped. Prints a table; every figure is of one seed.
 """
 
 from __future__ import annotations

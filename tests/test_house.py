@@ -20,10 +20,11 @@ from agents.verifiers import VERIFIERS
 from flows.stages import STAGES as TAKEN
 from pipeline.advantages import ADVANTAGES
 from pipeline.config import RunConfig, Section
-from pipeline.objectives import DIVERGENCES, SURROGATES
+from pipeline.objectives import DIVERGENCES
 from pipeline.offline import OBJECTIVES
 from pipeline.ports import Generator, Verifier
 from pipeline.rewards import REWARDS
+from pipeline.surrogates import SURROGATES
 from store.schema import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +50,7 @@ FLOORS = {
     "pipeline.reward_config": 0,
     "pipeline.offline_config": 0,
     "pipeline.section": 0,
+    "pipeline.objective_config": 0,
     "pipeline.faults": 0,
     "pipeline.seeds": 0,
     "pipeline.transcript": 1,
@@ -60,11 +62,14 @@ FLOORS = {
     "pipeline.agreement": 1,
     "pipeline.objectives": 1,
     "pipeline.offline": 1,
+    "pipeline.surrogates": 1,
+    "pipeline.recipes": 1,
     "pipeline.curriculum": 1,
     "pipeline.parents": 1,
     "pipeline.batch": 1,
     "pipeline.measures": 1,
     "pipeline.ports": 2,
+    "pipeline.crew": 2,
     "pipeline.engine": 3,
     "pipeline.attention": 3,
     "pipeline.scorer": 3,

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from trl.trainer.utils import nanstd
 
-from pipeline.advantages import ADVANTAGES, Peers, centred, credit, grpo, maxrl, opo, rloo
-from pipeline.config import ObjectiveConfig
-from pipeline.types import Evidence, Group, Judged, ProposalEvidence, Rollout, Task, Transcript
+from pipeline.advantages import ADVANTAGES, credit
+from pipeline.advantages.group import dr_grpo, grpo, maxrl, opo, quantile, rloo
+from pipeline.objective_config import ObjectiveConfig
+from tests.pipeline.comparing import compare, judged, tensor
 
 NOVER_TOTALS = [1.7, 0.4 + 1 + 5 / 6, 0.4 + 1 + 4 / 6, 0, 2.2, 0, 1 + 1 / 6, 1.2 + 1 / 3]
 
 
 # the mean they compare with is their own and plain, so a constant on every reward changes nothing
-SHIFT_FREE = ("centred", "grpo", "opo", "rloo")
-
-
-def compare(name: str, rewards: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-    """The advantages of one group alone in its step."""
-    role = judged("solver", tuple(rewards.tolist()), (0.0,) * len(rewards))
-    five = torch.full(rewards.shape, 5) if lengths is None else lengths
-    [found] = ADVANTAGES[name]([Peers(rewards, five, role)], ObjectiveConfig())
-    return found.rollouts
-
-
-def tensor(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+SHIFT_FREE = ("dr_grpo", "grpo", "opo", "quantile", "rloo", "tempo", "reinforce_pp_baseline")
+# these set no reward against its siblings', so equals and loners keep what they earned
+ALONE = ("reinforce", "remax", "psr", "nsr", "w_reinforce")
+# read from steps, not from rewards
+OTHERS = ("pure_min",)
+OF_REWARDS = sorted(set(ADVANTAGES) - set(OTHERS))
 
 
 def close(actual: torch.Tensor, expected: list[float], atol: float = 1e-6) -> None:
@@ -40,7 +32,7 @@ def close(actual: torch.Tensor, expected: list[float], atol: float = 1e-6) -> No
 def test_two_right_of_four():
     rewards = tensor(1, 0, 0, 1)
     close(grpo(rewards), [0.865875, -0.865875, -0.865875, 0.865875])
-    close(centred(rewards), [0.5, -0.5, -0.5, 0.5])
+    close(dr_grpo(rewards), [0.5, -0.5, -0.5, 0.5])
     close(rloo(rewards), [0.666667, -0.666667, -0.666667, 0.666667])
     close(maxrl(rewards), [1.0, -1.0, -1.0, 1.0])
 
@@ -71,7 +63,7 @@ def test_novers_worked_group_with_and_without_scaling():
     assert rewards.std() == pytest.approx(0.914163, abs=1e-6)
     plain = [0.3375, 0.8708, 0.7042, -1.3625, 0.8375, -1.3625, -0.1958, 0.1708]
     scaled = [0.3691, 0.9525, 0.7702, -1.4903, 0.9160, -1.4903, -0.2142, 0.1869]
-    close(centred(rewards), plain, atol=5e-5)
+    close(dr_grpo(rewards), plain, atol=5e-5)
     close(grpo(rewards), scaled, atol=6e-5)
 
 
@@ -88,25 +80,31 @@ def test_grpo_is_trls_formula_on_the_same_numbers(values):
     torch.testing.assert_close(grpo(rewards), expected, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(ADVANTAGES))
+@pytest.mark.parametrize("name", sorted(set(OF_REWARDS) - set(ALONE)))
 @pytest.mark.parametrize("size", [0, 1, 3, 7, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_and_loners_get_exactly_nothing(name, size, dtype):
     rewards = torch.full((size,), 0.1, dtype=dtype)
-    expected = rewards if name == "reinforce" else torch.zeros_like(rewards)
-    assert compare(name, rewards).equal(expected)
+    assert compare(name, rewards).equal(torch.zeros_like(rewards))
 
 
-@pytest.mark.parametrize("name", sorted(ADVANTAGES))
-@given(values=st.lists(st.floats(0, 3, width=32), min_size=1, max_size=8), turn=st.integers(0, 7))
-def test_advantages_sum_to_nothing_and_follow_their_rollouts(name, values, turn):
+@pytest.mark.parametrize("name", OF_REWARDS)
+@given(values=st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=8), turn=st.integers(0, 7))
+def test_advantages_follow_their_rollouts_when_siblings_change_seats(name, values, turn):
     rewards, lengths = tensor(*values), torch.arange(1, len(values) + 1)
-    advantages = compare(name, rewards, lengths)
-    weights = {"opo": lengths.double(), "reinforce": torch.zeros(len(values))}
-    total = float((weights.get(name, torch.ones(len(values))) * advantages).sum())
-    assert total == pytest.approx(0.0, abs=1e-9 * max(1.0, float(advantages.abs().max())))
     moved = compare(name, rewards.roll(turn), lengths.roll(turn))
-    torch.testing.assert_close(moved, advantages.roll(turn), atol=1e-9, rtol=1e-9)
+    there = compare(name, rewards, lengths).roll(turn)
+    torch.testing.assert_close(moved, there, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(set(OF_REWARDS) - set(ALONE) - {"tempo"}))
+@given(values=st.lists(st.floats(0, 3, width=32), min_size=1, max_size=8))
+def test_advantages_sum_to_nothing(name, values):
+    rewards, lengths = tensor(*values), torch.arange(1, len(values) + 1).double()
+    advantages = compare(name, rewards, lengths)
+    by_length = name in ("opo", "reinforce_pp", "reinforce_pp_baseline")
+    total = float(((lengths if by_length else 1) * advantages).sum())
+    assert total == pytest.approx(0.0, abs=1e-9 * max(1.0, float(advantages.abs().max())))
 
 
 @pytest.mark.parametrize("name", SHIFT_FREE)
@@ -115,23 +113,23 @@ def test_a_constant_on_every_reward_changes_nothing(name):
     torch.testing.assert_close(compare(name, rewards + 2), compare(name, rewards))
 
 
-def test_the_table_of_advantages_is_the_choice_in_the_config():
-    assert set(ADVANTAGES) == set(get_args(ObjectiveConfig.model_fields["advantage"].annotation))
+def test_a_quantile_counts_itself_and_its_equals():
+    # shares no greater: 2 of 4, 3 of 4, 2 of 4, 4 of 4; their mean 11/16
+    found = quantile(tensor(0.0, 0.3, 0.0, 9.0))
+    close(found, [-3 / 16, 1 / 16, -3 / 16, 5 / 16])
+    close(quantile(tensor(0.0, 0.3, 0.0, 9.0).exp()), found.tolist())
 
 
-def judged(role: str, rewards: tuple[float, ...], raw: tuple[float, ...], confidence: float = 1.0):
-    size = len(rewards)
-    rollouts = tuple(Rollout(f"g0-{i}", (), (), (), "", "end", i, "solver@0") for i in range(size))
-    task = Task("t0", "How many?", "six", "consensus", confidence=confidence)
-    group = Group("g0", role, task, rollouts, (Transcript("ok", "so", "six"),) * size)
-    evidence = Evidence("measured", "proxy@0", (-1.0,)), ProposalEvidence("admitted")
-    item = evidence[role == "generator"]
-    return Judged(group, (item,) * size, tuple(range(size)), rewards, {"raw": raw})
+@pytest.mark.parametrize("name", sorted(ADVANTAGES))
+def test_every_advantage_tells_its_formula_its_range_and_its_source(name):
+    told = ADVANTAGES[name].__doc__ or ""
+    assert "->" in told
+    assert "Source: " in told
 
 
 def test_credit_weighs_the_answer_by_raw_reward_and_confidence():
     [credited] = credit(
-        [judged("solver", (2.0, 0.0), (1.0, 0.5), 0.8)], ObjectiveConfig(advantage="centred")
+        [judged("solver", (2.0, 0.0), (1.0, 0.5), 0.8)], ObjectiveConfig(advantage="dr_grpo")
     )
     assert credited.advantages == (1.0, -1.0)
     assert credited.answer_weights == (0.8, 0.4)
@@ -161,3 +159,31 @@ def test_proposals_have_no_answer_to_learn():
 def test_a_group_with_nothing_kept_is_dead():
     [credited] = credit([judged("solver", (), ())], ObjectiveConfig())
     assert (credited.advantages, credited.answer_weights, credited.dead) == ((), (), True)
+
+
+@pytest.mark.parametrize("name", ["remax", "psr", "nsr", "w_reinforce", "pure_min"])
+def test_proposals_are_compared_by_grpo_where_they_lack_what_an_advantage_reads(name):
+    group = judged("generator", (0.7, 0.1, 0.4))
+    [found] = credit([group], ObjectiveConfig(advantage=name))
+    assert found == credit([group], ObjectiveConfig())[0]
+
+
+def test_proposals_are_compared_as_attempts_are_where_they_can_be():
+    [found] = credit([judged("generator", (0.7, 0.1))], ObjectiveConfig(advantage="dr_grpo"))
+    assert found.advantages == pytest.approx((0.3, -0.3))
+
+
+def test_attempts_whose_rewards_lie_too_near_learn_nothing_and_move_nobody():
+    near = judged("solver", (0.50, 0.52), raw=(0.5, 0.5), name="g1")
+    far = judged("solver", (0.0, 1.0, 1.0), raw=(0.5, 0.5, 0.5))
+    config = ObjectiveConfig(advantage="reinforce_pp", spread_floor=0.05)
+    first, second = credit([near, far], config)
+    assert first.dead
+    assert second == credit([far], config)[0]
+    kept = credit([near], ObjectiveConfig(spread_floor=0.01))[0]
+    assert not kept.dead
+
+
+def test_proposals_have_no_floor_to_their_spread():
+    near = judged("generator", (0.50, 0.52))
+    assert not credit([near], ObjectiveConfig(spread_floor=0.05))[0].dead

@@ -158,7 +158,7 @@ def test_loss_and_gradient_are_those_of_trl(
 ):
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     wanted_loss, wanted = trl_step(tmp_path / "trl", beta, scale_rewards=scale)
-    advantage = "grpo" if scale == "group" else "centred"
+    advantage = "grpo" if scale == "group" else "dr_grpo"
     settings = config(objective={"advantage": advantage, "kl": beta, "answer_term": 0.0})
     model = start_model()
     trained = PolicyLearner({"solver": model}, settings, SPLICE, {})
@@ -190,8 +190,18 @@ def test_loss_and_gradient_are_those_of_trl(
             {"surrogate": "cispo", "clip_low": 1.0, "clip_high": 0.1},
             {"loss_type": "cispo", "epsilon_high": 1.1},
         ),
+        ({"surrogate": "sapo", "aggregate": "sequence"}, {"loss_type": "sapo"}),
+        (
+            {"surrogate": "gspo", "aggregate": "sum", "clip_low": 0.02, "clip_high": 0.03},
+            {
+                "loss_type": "luspo",
+                "importance_sampling_level": "sequence",
+                "epsilon": 0.02,
+                "epsilon_high": 0.03,
+            },
+        ),
     ],
-    ids=["clip", "sequence", "budget", "dual_clip", "gspo", "cispo"],
+    ids=["clip", "sequence", "budget", "dual_clip", "gspo", "cispo", "sapo", "luspo"],
 )
 def test_off_policy_every_surrogate_and_every_mean_is_trls(
     tmp_path: Path,
@@ -208,7 +218,8 @@ def test_off_policy_every_surrogate_and_every_mean_is_trls(
     found, stats = gradients(trained, our_groups(settings, stale=True), tmp_path / "ours")
     assert stats.loss == pytest.approx(wanted_loss, abs=1e-5)
     assert distance(found, wanted) < 1e-5
-    assert stats.clipped > 0  # else this would tell nothing of the clip
+    # else this would tell nothing of the clip
+    assert (stats.clipped > 0) == (settings.objective.surrogate != "sapo")
     plain = config(
         objective={"answer_term": 0.0, "aggregate": settings.objective.aggregate},
         solver={"max_tokens": LONGEST, "group_size": SIZE},

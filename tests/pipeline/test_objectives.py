@@ -9,19 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import ObjectiveConfig
-from pipeline.objectives import (
-    SURROGATES,
-    Slots,
-    answer_nll,
-    clipped,
-    correction,
-    dual_clipped,
-    k1,
-    k2,
-    k3,
-    sequence_ratio,
-)
+from pipeline.objectives import answer_nll, clipped, correction, dual_clipped, k1, k2, k3
 
 
 def loss_at(
@@ -83,15 +71,6 @@ def test_two_completions_of_two_and_six_tokens_are_averaged_by_token():
     assert float(loss.mean()) == pytest.approx(0.125)
 
 
-def slots(gaps: list[float], advantages: list[float], owner: list[int] | None = None) -> Slots:
-    """Slots whose ratios to the sampler's log-probabilities, all -0.5, are exp(gaps)."""
-    old = torch.full((len(gaps),), -0.5, dtype=torch.float64)
-    now = (old + torch.tensor(gaps, dtype=torch.float64)).requires_grad_()
-    owner = owner or [0] * len(gaps)
-    weights = torch.tensor(advantages, dtype=torch.float64)
-    return Slots(now, old, weights, torch.tensor(owner), max(owner) + 1)
-
-
 @pytest.mark.parametrize(
     ("ratio", "advantage", "cap", "expected"),
     [(4.0, -1.0, 3.0, 3.0), (4.0, -1.0, 0.0, 4.0), (2.0, -1.0, 3.0, 2.0), (4.0, 1.0, 3.0, -1.2)],
@@ -100,50 +79,6 @@ def test_dual_clip_bounds_the_loss_of_a_negative_advantage_alone(ratio, advantag
     loss, _ = loss_at(ratio, advantage)
     weight = torch.tensor([advantage])
     assert float(dual_clipped(torch.tensor([loss]), weight, cap)) == pytest.approx(expected)
-
-
-def test_a_sequences_ratio_is_the_geometric_mean_of_its_tokens():
-    found = sequence_ratio(slots([0.1, -0.05, 0.2, 0.0, 0.3], [1.0] * 5, [0, 0, 0, 0, 2]))
-    # exp(0.25 / 4), a rollout without tokens, exp(0.3)
-    assert found.tolist() == pytest.approx([1.064494, 1.0, 1.349859], abs=1e-6)
-
-
-def test_gspo_gives_every_token_of_a_rollout_its_share_of_one_gradient():
-    one = slots([0.1, -0.05, 0.2, 0.0], [1.0] * 4)
-    config = ObjectiveConfig(surrogate="gspo", clip_low=0.2, clip_high=0.28)
-    loss, acted = SURROGATES["gspo"](one, config)
-    assert loss.tolist() == pytest.approx([-1.064494] * 4, abs=1e-6)
-    loss.mean().backward()
-    # d mean / d lp_t = -s / T
-    assert one.logprobs.grad.tolist() == pytest.approx([-1.064494 / 4] * 4, abs=1e-6)
-    assert not acted.any()
-    tight = ObjectiveConfig(surrogate="gspo", clip_low=3e-4, clip_high=4e-4)
-    assert SURROGATES["gspo"](one, tight)[1].all()
-
-
-@pytest.mark.parametrize(("high", "expected"), [(4.0, 2.5), (0.2, 0.6), (-0.8, 0.1)])
-def test_cispo_weighs_by_the_clipped_ratio_and_silences_no_token(high, expected):
-    # ratio 6, advantage 1, log-probability -0.5; absolute caps 5, 1.2 and 0.2
-    moved = torch.tensor([-0.5], dtype=torch.float64, requires_grad=True)
-    old = moved.detach() - math.log(6)
-    own = Slots(moved, old, torch.ones(1, dtype=torch.float64), torch.tensor([0]), 1)
-    config = ObjectiveConfig.model_construct(surrogate="cispo", clip_low=1.0, clip_high=high)
-    loss, acted = SURROGATES["cispo"](own, config)
-    loss.sum().backward()
-    assert float(loss.detach()) == pytest.approx(expected)
-    assert float(moved.grad) == pytest.approx(-expected / 0.5)
-    assert acted.all()
-
-
-@pytest.mark.parametrize("name", sorted(SURROGATES))
-def test_on_policy_every_surrogate_has_the_plain_gradient(name):
-    own = slots([0.0, 0.0, 0.0], [0.8, -0.8, 0.0], [0, 1, 1])
-    loss, acted = SURROGATES[name](own, ObjectiveConfig(surrogate=name))
-    loss.sum().backward()
-    # of one ratio per rollout, the tokens of a rollout share the sum
-    expected = [-0.8, 0.4, 0.4] if name == "gspo" else [-0.8, 0.8, 0.0]
-    assert own.logprobs.grad.tolist() == pytest.approx(expected)
-    assert not acted.any()
 
 
 def gap_of(divergence: float) -> float:
