@@ -73,6 +73,14 @@ def checkpoints(store: Store, run: str) -> list[Point]:
         return [point_of(row) for row in sorted(rows, key=lambda r: (order[r.run_id], -r.sequence))]
 
 
+def versions_at(store: Store, run: str, round: int) -> tuple[Version, ...]:
+    """The versions that a round of this run's own ended with, whether its checkpoint is kept or
+    pruned; () where none was written."""
+    with store.reading() as session:
+        row = session.get(CheckpointRow, (run, round))
+        return () if row is None else versions_in(row)
+
+
 def mark_pruned(store: Store, lease: Lease, folder: str) -> None:
     """Say that a checkpoint's files will go; called before any of them does."""
 
