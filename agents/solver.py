@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agents.prompts import Prompts
 from agents.sampling import Ask, sample_groups
@@ -44,3 +44,7 @@ class SamplingSolver:
     def fits(self, question: str) -> bool:
         """Whether prompt and longest attempt are together within the context."""
         return len(self.prompts.attempt(question)) + self.config.max_tokens <= self.context
+
+    def at(self, temperature: float) -> SamplingSolver:
+        """The same solver, sampling at another temperature; > 0."""
+        return replace(self, config=self.config.model_copy(update={"temperature": temperature}))

@@ -28,7 +28,7 @@ from pipeline.evaluation.exam import Exam, PoolGroup
 from pipeline.evaluation.verifier import named_part, pool_figure
 from pipeline.learner import PolicyLearner
 from pipeline.policy import end_ids, load_policy, longest_row, pick_device, replica, wrap_lora
-from pipeline.ports import Generator, Solver, Verifier
+from pipeline.ports import Generator, Verifier
 from pipeline.proxy import WeightProxy
 from pipeline.rewards.checks import refuse
 from pipeline.types import Line, PoolFigure, Remembered, Task
@@ -50,7 +50,7 @@ class Parts:
     learner: PolicyLearner
     proxy: WeightProxy
     generator: Generator
-    solver: Solver
+    solver: SamplingSolver
     verifier: Verifier
     prompts: Prompts
     exam: Exam

@@ -18,7 +18,7 @@ from flows.home import Home
 from flows.listing import reading
 from flows.live import Assemble
 from flows.report import as_json, console, listing
-from flows.stages import held
+from flows.stages import saved
 from pipeline.checkpoint import restore_checkpoint
 from pipeline.config import RunConfig, recorded
 from pipeline.evaluation.acceptance import ACCEPTS
@@ -92,7 +92,7 @@ def parts_of(home: Home, run: str | None, assembled: Assemble = assemble) -> Par
         raise Refusal(f"run {name} has no checkpoint", remedy=f"`coclimb resume {name}` first")
     newest = max(kept, key=lambda point: point.round)
     parts = assembled(config)
-    restore_checkpoint(home.root / newest.folder, held(parts), newest.manifest_digest)
+    restore_checkpoint(home.root / newest.folder, saved(parts), newest.manifest_digest)
     return parts
 
 

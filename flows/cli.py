@@ -41,6 +41,9 @@ Name = Annotated[str | None, typer.Option(help="A name to find the run by.")]
 Rounds = Annotated[int | None, typer.Option(min=1, help="Rounds to run in all.")]
 Plain = Annotated[bool, typer.Option("--plain", hidden=True, help="Run without Prefect.")]
 Round = Annotated[int | None, typer.Option(help="Only this round.")]
+Picture = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+]
 Limit = Annotated[int, typer.Option(min=1, help="Most rows, the newest.")]
 
 
@@ -274,6 +277,49 @@ def attack(
         from flows import attack as attacking
 
         attacking.report(edge.home, run, tasks, json=json)
+
+
+@app.command()
+def passk(
+    context: typer.Context,
+    a: Annotated[str, typer.Argument(metavar="A", help="A version: RUN@ROUND, such as last@0.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another, such as last@4.")],
+    samples: Annotated[int, typer.Option(min=2, help="Attempts at each task (n).")] = 16,
+    tasks: Annotated[
+        int, typer.Option(min=0, help="Most held-out tasks of each depth; 0 takes all.")
+    ] = 0,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.01, help="Of both; A's own setting without.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the attempts.")] = 1,
+    plot: Picture = None,
+    json: Json = False,
+) -> None:
+    """What two versions solve in k attempts: pass@k, coverage, spread; B against A.
+
+    The result is kept in the home folder, under passk, and read when asked for again.
+    """
+    edge: Edge = context.obj
+    with edge.answering():
+        from flows import passk as contrasting
+
+        wanted = contrasting.Wanted(samples, tasks, temperature, seed)
+        contrasting.passk(edge.home, (a, b), wanted, json=json, plot=plot)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Two runs or more.")],
+    plot: Picture = None,
+    json: Json = False,
+) -> None:
+    """Runs side by side: start, end and gain of each axis, and each run against the first."""
+    edge: Edge = context.obj
+    with edge.answering():
+        from flows import compare as comparing
+
+        comparing.compare(edge.home, runs, json=json, plot=plot)
 
 
 @app.command()

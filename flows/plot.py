@@ -69,7 +69,7 @@ def _climb(axes: Axes, rows: Sequence[RoundFigures]) -> None:
             str(number), (x0, y0), color=colour, ha="center", va="center", fontsize=9,
             fontweight="bold", zorder=4,
         )  # fmt: skip
-    _tidy(axes)
+    tidy(axes)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
@@ -110,7 +110,7 @@ def _by_round(axes: Axes, rows: Sequence[RoundFigures]) -> None:
     axes.set_xlabel("round", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.02)
-    _tidy(axes)
+    tidy(axes)
 
 
 def _apart(ends: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
@@ -126,7 +126,8 @@ def _whiskers(figures: Sequence[Figure]) -> list[list[float]]:
     return [[f.value - f.low for f in figures], [f.high - f.value for f in figures]]
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """A share upwards, a quiet grid, no frame."""
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)

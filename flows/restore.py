@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flows.assemble import Parts
 from flows.errors import Refusal
-from flows.live import Live
+from flows.live import Live, Place
 from flows.owning import deaf
 from flows.pool import labelled
+from flows.progress import Progress
 from flows.stages import round_syncs, saved
 from pipeline.checkpoint import BadCheckpoint, restore_checkpoint, sweep, verify_checkpoint
 from pipeline.evaluation.verifier import make_pool
@@ -51,7 +53,7 @@ def restore(live: Live, *, older: bool = False) -> None:
         return
     point = _choose(live, listed, older)
     fault("resume.selected")
-    restore_checkpoint(live.home.root / point.folder, saved(live), point.manifest_digest)
+    restore_checkpoint(live.home.root / point.folder, saved(live.parts), point.manifest_digest)
     live.parts.learner.publish()
     _replay(live, point.round)
 
@@ -121,17 +123,25 @@ def _choose(live: Live, listed: list[Point], older: bool) -> Point:
 def _replay(live: Live, round: int) -> None:
     """Take every committed step after `round` again, and the syncs between rounds."""
     for later in range(round + 1, live.rounds + 1):
-        steps = ledger.load_steps(live.store, live.run, later)
-        if steps:
-            live.progress.stage(later, "replay")
-        for record in steps:
-            _compare(record, replay_step(live.parts.crew, record))
-            live.progress.replayed(record.step)
-        for sync in round_syncs(live, later):
-            if sync.accepted:
-                live.parts.proxy.sync(step=sync.step, alpha=sync.alpha)
-        if len(steps) < live.config.steps:
+        if replay_round(live, live.parts, later, live.progress) < live.config.steps:
             return
+
+
+def replay_round(place: Live | Place, parts: Parts, round: int, progress: Progress) -> int:
+    """Take a round's committed steps again, then its syncs, on parts that stand before it.
+
+    Returns how many steps there were. Raises Diverged for one that comes out otherwise.
+    """
+    steps = ledger.load_steps(place.store, place.run, round)
+    if steps:
+        progress.stage(round, "replay")
+    for record in steps:
+        _compare(record, replay_step(parts.crew, record))
+        progress.replayed(record.step)
+    for sync in round_syncs(place, round):
+        if sync.accepted:
+            parts.proxy.sync(step=sync.step, alpha=sync.alpha)
+    return len(steps)
 
 
 def _compare(record: StepRecord, again: StepRecord) -> None:

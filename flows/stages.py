@@ -18,7 +18,7 @@ from flows import truths
 from flows.assemble import Parts
 from flows.errors import Refusal
 from flows.figures import read_rounds
-from flows.live import Live
+from flows.live import Live, Place
 from flows.offline import shelf_of
 from flows.pool import PoolFile, labelled
 from flows.progress import Plan
@@ -152,7 +152,7 @@ def _checkpoint(live: Live, round: int) -> None:
         name = f"round-{round:03d}"
         root = live.home.checkpoints(live.run)
         meta: JsonValue = {"run": live.run, "round": round, "step": round * live.config.steps}
-        written = write_checkpoint(root, name, saved(live), meta)
+        written = write_checkpoint(root, name, saved(live.parts), meta)
         versions = (*live.parts.learner.versions().values(), live.parts.proxy.version)
         folder = live.home.folder_of(live.run, name)
         point = points.Point(live.run, round, folder, written.manifest_digest, versions)
@@ -191,17 +191,12 @@ def probe_axes(live: Live, round: int) -> list[ProbeRecord]:
     return records
 
 
-def saved(live: Live) -> dict[str, Saved]:
-    """What the run's checkpoints hold, by the folder it is in."""
-    return held(live.parts)
-
-
-def held(parts: Parts) -> dict[str, Saved]:
-    """What a checkpoint of these parts holds."""
+def saved(parts: Parts) -> dict[str, Saved]:
+    """What a checkpoint holds, by the folder it is in."""
     return {"learner": parts.learner, "proxy": parts.proxy, "pool": PoolFile(parts.pool)}
 
 
-def round_syncs(live: Live, round: int) -> list[SyncRecord]:
+def round_syncs(live: Live | Place, round: int) -> list[SyncRecord]:
     """What the end of a round has decided about the proxy, as recorded."""
     with live.store.reading() as session:
         return list(syncs_of(session, live.run, round, "sync"))

@@ -83,7 +83,6 @@ FLOORS = {
     "pipeline.worlds": 3,
     "pipeline.environments": 3,
     "pipeline.evaluation.exam": 3,  # what is asked, which environments hand out; not the asking
-    "pipeline.crew": 4,
     "pipeline.step": 4,
     "pipeline.syncing": 4,
     "pipeline.round": 4,

@@ -139,6 +139,20 @@ def test_probes_are_listed_and_drawn(home: Path, tmp_path: Path) -> None:
     assert "expected a file that ends in .png" in told
 
 
+def test_two_versions_are_set_against_each_other_once(home: Path, tmp_path: Path) -> None:
+    asked = ("passk", "first@0", "last@1", "--samples", "2", "--tasks", "1")
+    picture = tmp_path / "passk.png"
+    told = coclimb(home, *asked, "--plot", str(picture))
+    assert "pass@k, all (5 tasks)" in told.stdout
+    assert "A attempts: 10 of 10" in told.stderr
+    assert picture.stat().st_size > 10_000
+    again = coclimb(home, *asked, "--json")
+    assert "kept from before" in again.stderr
+    found = json.loads(again.stdout)
+    assert (found["a"]["version"], found["b"]["version"]) == ("solver@0", "solver@2")
+    assert len(found["contrast"]["curves"][0]["a"]) == 2
+
+
 def test_verify_finds_nothing_on_a_sound_home_and_a_flipped_byte_on_another(
     home: Path, tmp_path: Path
 ) -> None:
@@ -185,6 +199,10 @@ def test_a_finished_run_says_so_and_the_same_name_goes_on_with_it(home: Path) ->
             "proposes nothing",
         ),
         (["run", "--set", "offline.objective=dpo"], "coclimb train --from RUN"),
+        (["passk", "first", "first@1"], "expected RUN@ROUND"),
+        (["passk", "first@0", "first@7"], "has no round 7"),
+        (["passk", "first@0", "first@1", "--plot", "x.txt"], "ends in .png"),
+        (["compare", "first", "last"], "name two runs or more"),
         (["frobnicate"], "No such command"),
     ],
 )
