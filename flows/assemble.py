@@ -158,6 +158,7 @@ class _Bases:
             eos_ids=end_ids(model, self.tokenizer),
             pad_id=pad if isinstance(pad, int) else 0,
             version=version,
+            words=len(self.tokenizer),
         )
 
 

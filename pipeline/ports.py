@@ -39,7 +39,7 @@ class SampleRequest:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One completion: token ids with the end token where written, and their log-probabilities
-    at the sampling temperature."""
+    at the sampling temperature, or at 1 where that was 0."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -65,7 +65,8 @@ class Confidence:
     """How sure weights are along a text of T tokens, at temperature 1, in nats.
 
     logprobs   [T] log-probability of each token, <= 0
-    certainty  [T] KL(uniform || p) of the distribution that each token came from, >= 0
+    certainty  [T] KL(uniform || p) = -ln V - mean_j ln p_j of the distribution that each token
+               came from, >= 0; V counts the ids that stand for a token, not a head's padding
     entropy    [T] of the same distribution, in [0, ln V]
     """
 
@@ -90,7 +91,11 @@ class Engine(Protocol):
     def sample(
         self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
     ) -> list[tuple[Sample, ...]]:
-        """Completions per request, one per seed, in order."""
+        """Completions per request, one per seed, in order.
+
+        Temperature 0 takes the most probable token, the lowest id of equals: a completion then
+        depends on its prompt alone, and its log-probabilities are those at temperature 1.
+        """
         ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:

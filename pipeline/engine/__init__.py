@@ -3,7 +3,8 @@
 cache     keys and values in buffers made once, written in place
 rows      rows of tokens a causal language model has read, to be read on, repeated, thinned out
 sampling  completions drawn by inverse CDF, one random stream per completion
-scoring   log-probabilities of targets, each shared beginning read once
+looks     what is read off logits: log-probabilities, certainty, entropy
+scoring   what is said of targets, each shared beginning read once
 local     LocalEngine, a transformers model in this process
-scripted  ScriptedEngine, answers from two functions, for whole-loop tests
+scripted  ScriptedEngine, answers from functions, for whole-loop tests
 """

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from pipeline.engine.rows import Reader
 from pipeline.engine.sampling import Sampling, sample
-from pipeline.engine.scoring import Scoring, score
+from pipeline.engine.scoring import Scoring, confide, score
 from pipeline.policy import copy_weights
-from pipeline.ports import Sample, SampleRequest, ScoreRequest, Scores
+from pipeline.ports import Confidences, Sample, SampleRequest, ScoreRequest, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,12 @@ class LocalEngine:
         pad_id: int,
         version: str,
         limits: Limits | None = None,
+        words: int | None = None,
     ) -> None:
-        """Raises ValueError for a model that does not work through keys and values alone."""
+        """Raises ValueError for a model that does not work through keys and values alone.
+
+        words  how many ids stand for a token, where the head is padded beyond them; None: all
+        """
         model.train(False)
         self._model = model
         self._reader = Reader.of(model)
@@ -54,6 +58,7 @@ class LocalEngine:
         self._pad_id = pad_id
         self._version = version
         self._limits = limits or Limits()
+        self._words = min(words or self._reader.vocab, self._reader.vocab)
         self._cells = self._limits.cache_bytes // self._column_bytes()
 
     @property
@@ -73,7 +78,8 @@ class LocalEngine:
         """Completions per request, one per seed, in order; see `sampling` for what they depend on.
 
         A completion that wrote an end token stops with it ("end"); otherwise at `max_tokens`
-        ("length"). Log-probabilities are at the temperature.
+        ("length"). Log-probabilities are at the temperature; at temperature 0, which takes the most
+        probable token whatever the seed, they are at 1.
         """
         how = Sampling(max_tokens, temperature, self._eos_ids, self._pad_id, self._cells)
         return sample(self._reader, requests, how)
@@ -81,9 +87,19 @@ class LocalEngine:
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Log-probabilities at temperature 1 of every target token, in order."""
+        return score(self._reader, requests, self._scoring())
+
+    @torch.inference_mode()
+    def confide(self, requests: Sequence[ScoreRequest]) -> list[Confidences]:
+        """How sure the weights are along every target, in order, at temperature 1.
+
+        Certainty and entropy are among the ids that stand for a token (`words`).
+        """
+        return confide(self._reader, requests, self._scoring(), self._words)
+
+    def _scoring(self) -> Scoring:
         limits = self._limits
-        how = Scoring(limits.tokens, self._cells, limits.logits, self._pad_id)
-        return score(self._reader, requests, how)
+        return Scoring(limits.tokens, self._cells, limits.logits, self._pad_id)
 
     @torch.inference_mode()
     def _column_bytes(self) -> int:

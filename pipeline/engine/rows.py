@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pipeline.engine.cache import Slab, SlabLayer
+from pipeline.engine.looks import Look
 from pipeline.policy import longest_row
 
 STRIDE = 1024  # columns read in one forward: bounds the mask of a long prompt
@@ -109,21 +110,21 @@ class Rows:
             logits = self._read(ids[:, part], real[:, part], wanted)
         return logits
 
-    def logprobs(self, ids: Tensor, real: Tensor, following: Tensor) -> Tensor:
-        """Read a block; log-probability, in float32, of each position's wanted following token.
+    def look(self, ids: Tensor, real: Tensor, following: Tensor, look: Look) -> Tensor:
+        """Read a block; what `look` sees of each position's wanted following token.
 
         ids [B, W]; real [B, W] bool; following [B, W] a token id, or -1 where none is wanted
-        -> [B, W] float32, 0 where none is wanted
+        -> [kinds, B, W] float32, 0 where none is wanted
         """
-        result = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+        parts = []
         for part in _strides(ids.shape[1]):
             wanted = following[:, part] >= 0
-            logits = self._read(ids[:, part], real[:, part], wanted).float()
-            targets = following[:, part][wanted]
-            result[:, part][wanted] = -nn.functional.cross_entropy(
-                logits, targets, reduction="none"
-            )
-        return result
+            logits = self._read(ids[:, part], real[:, part], wanted)
+            seen = look(logits, following[:, part][wanted])
+            result = seen.new_zeros((len(seen), *wanted.shape))
+            result[:, wanted] = seen
+            parts.append(result)
+        return torch.cat(parts, dim=2)
 
     def read(self, ids: Tensor, real: Tensor) -> None:
         """Read a block for its keys and values alone."""

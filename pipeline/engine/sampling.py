@@ -6,6 +6,9 @@ and seed, and on nothing that shares its batch, as far as its logits do not: mat
 their order of summation by shape, which moves a logit by about 1e-6 in float32 and 1e-2 in
 bfloat16. A draw that falls within that of a boundary may then take the neighbouring token, and the
 completions part from there. In float32 this is rare (about 1e-6 per token), in bfloat16 it is not.
+
+At temperature 0 nothing is drawn: each token is the most probable one, the lowest id of equals, and
+its log-probability is the one at temperature 1, since at 0 it would always be 0.
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ LEAVE = 8  # finished rows leave once they are one in this many
 class Sampling:
     """How completions are drawn and when they end.
 
-    max_tokens  longest completion, its end token included
-    cells       most key-value columns (rows times columns) held at once
+    temperature  above 0, or 0 for the most probable token
+    max_tokens   longest completion, its end token included
+    cells        most key-value columns (rows times columns) held at once
     """
 
     max_tokens: int
@@ -46,7 +50,7 @@ def sample(
     """Completions per request, one per seed, in order.
 
     Raises ValueError for an empty prompt, for one that leaves no room for `max_tokens` before the
-    model's longest row, and for a temperature that is not above 0.
+    model's longest row, and for a temperature below 0 or not finite.
     """
     _check(reader, requests, how)
     results: list[list[Sample]] = [[] for _ in requests]
@@ -57,8 +61,8 @@ def sample(
 
 
 def _check(reader: Reader, requests: Sequence[SampleRequest], how: Sampling) -> None:
-    if not 0.0 < how.temperature < float("inf"):
-        raise ValueError(f"temperature is {how.temperature}; it must be finite and above 0")
+    if not 0.0 <= how.temperature < float("inf"):
+        raise ValueError(f"temperature is {how.temperature}; it must be finite and at least 0")
     if how.max_tokens < 1:
         raise ValueError(f"max_tokens is {how.max_tokens}; a completion has at least 1 token")
     for place, request in enumerate(requests):
@@ -130,8 +134,10 @@ def pick(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, 
     """Draw one token per row: logits [B, V], uniforms [B] in [0, 1) -> tokens [B], logprobs [B].
 
     The token is the first whose cumulative probability exceeds the uniform; float32 throughout;
-    log-probabilities are at the temperature.
+    log-probabilities are at the temperature. At temperature 0 it is `top`'s, whatever the uniform.
     """
+    if temperature == 0.0:
+        return top(logits)
     logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
     cumulative = logprobs.exp().cumsum(dim=-1)
     total = cumulative[:, -1:]
@@ -139,6 +145,13 @@ def pick(logits: Tensor, uniforms: Tensor, temperature: float) -> tuple[Tensor, 
     bound = torch.minimum(uniforms[:, None] * total, below)
     tokens = torch.searchsorted(cumulative, bound, right=True)
     return tokens[:, 0], logprobs.gather(1, tokens)[:, 0]
+
+
+def top(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable token per row, the lowest id of equals, and its log-probability at 1."""
+    tokens = logits.argmax(dim=-1, keepdim=True)  # torch gives the first of equals
+    logprobs = torch.log_softmax(logits.float(), dim=-1).gather(1, tokens)
+    return tokens[:, 0], logprobs[:, 0]
 
 
 class _Run:

@@ -1,4 +1,4 @@
-"""Log-probabilities of targets: what several rows begin with is read once.
+"""What is said of targets, token by token: what several rows begin with is read once.
 
 Three levels: a prompt without its last token; a context on top of it; a target on top of that. The
 last token of what precedes a target is read with the target, so that a target's block predicts
@@ -13,10 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.engine.looks import Look, confidences, logprobs
 from pipeline.engine.rows import Reader, Rows
-from pipeline.ports import ScoreRequest, Scores
+from pipeline.ports import Confidence, Confidences, ScoreRequest, Scores
 
 Tokens = tuple[int, ...]
+Slot = tuple[int, int, int]  # request, context, target
+Found = dict[Slot, tuple[tuple[float, ...], ...]]  # per kind of number, per token
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,9 @@ class Scoring:
 
 @dataclass(slots=True)
 class _Target:
-    """One target to score: `slot` is (request, context, target)."""
+    """One target to score, and where its numbers go."""
 
-    slot: tuple[int, int, int]
+    slot: Slot
     tokens: Tokens
 
 
@@ -56,10 +59,37 @@ def score(reader: Reader, requests: Sequence[ScoreRequest], how: Scoring) -> lis
 
     Raises ValueError where a target has nothing before it, is empty, or does not fit the model.
     """
-    found: dict[tuple[int, int, int], tuple[float, ...]] = {}
+    found = _look(reader, requests, how, logprobs)
+    return [
+        tuple(
+            tuple(found[r, c, t][0] for t in range(len(targets)))
+            for c, targets in enumerate(request.targets)
+        )
+        for r, request in enumerate(requests)
+    ]
+
+
+def confide(
+    reader: Reader, requests: Sequence[ScoreRequest], how: Scoring, words: int
+) -> list[Confidences]:
+    """How sure the model is along every target, in order; see `looks.confidences` for `words`.
+
+    Raises as `score`, whose log-probabilities these are.
+    """
+    found = _look(reader, requests, how, confidences(words))
+    return [
+        tuple(
+            tuple(Confidence(*found[r, c, t]) for t in range(len(targets)))
+            for c, targets in enumerate(request.targets)
+        )
+        for r, request in enumerate(requests)
+    ]
+
+
+def _look(reader: Reader, requests: Sequence[ScoreRequest], how: Scoring, look: Look) -> Found:
     alone, shared = _by_prompt(reader, requests)
     root = reader.empty(1, 0)
-    reading = _Reading(reader, how, found)
+    reading = _Reading(reader, how, look, {})
     reading.contexts(root, [_Node(0, node.block, node.targets) for node in alone])
     prompts = [_Node(0, prompt, []) for prompt in shared]
     for batch in _batches(prompts, lambda node: len(node.block), how, 0):
@@ -70,13 +100,7 @@ def score(reader: Reader, requests: Sequence[ScoreRequest], how: Scoring) -> lis
             for node in shared[prompt.block]
         ]
         reading.contexts(rows, children)
-    return [
-        tuple(
-            tuple(found[r, c, t] for t in range(len(targets)))
-            for c, targets in enumerate(request.targets)
-        )
-        for r, request in enumerate(requests)
-    ]
+    return reading.found
 
 
 def _by_prompt(
@@ -121,11 +145,12 @@ def _check(reader: Reader, request: ScoreRequest, place: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Reads nodes on top of rows and files the log-probabilities under their slots."""
+    """Reads nodes on top of rows and files what it sees of the targets under their slots."""
 
     reader: Reader
     how: Scoring
-    found: dict[tuple[int, int, int], tuple[float, ...]]
+    look: Look
+    found: Found
 
     def contexts(self, rows: Rows, nodes: list[_Node]) -> None:
         """Score the targets of contexts that stand on `rows`."""
@@ -144,7 +169,7 @@ class _Reading:
             self.targets(self.read(rows, heads), leaves)
 
     def targets(self, rows: Rows, nodes: list[_Node]) -> None:
-        """Read blocks that end in their one target; file each target's log-probabilities."""
+        """Read blocks that end in their one target; file what is seen of each target."""
         vocab = self.reader.vocab
         for batch in _batches(nodes, lambda node: len(node.block) - 1, self.how, rows.used):
             for part in _by_logits(batch, self.how.logits // vocab):
@@ -160,10 +185,12 @@ class _Reading:
             following[row, end - len(tokens) : end] = torch.tensor(tokens)
         read = self._on(rows, nodes, ids.shape[1])
         device = self.reader.model.device
-        logprobs = read.logprobs(ids.to(device), real.to(device), following.to(device)).tolist()
+        seen = read.look(ids.to(device), real.to(device), following.to(device), self.look)
+        kinds = seen.tolist()
         for row, node in enumerate(nodes):
             target, end = node.targets[0], len(blocks[row])
-            self.found[target.slot] = tuple(logprobs[row][end - len(target.tokens) : end])
+            start = end - len(target.tokens)
+            self.found[target.slot] = tuple(tuple(kind[row][start:end]) for kind in kinds)
 
     def read(self, rows: Rows, nodes: list[_Node]) -> Rows:
         """New rows, one per node: its parent's row and then its block."""

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from pipeline.engine.local import Limits, LocalEngine
-from pipeline.engine.sampling import pick, streams
+from pipeline.engine.sampling import pick, streams, top
 from pipeline.policy import replica
 from pipeline.ports import Sample, SampleRequest
 from tests.tiny import tiny_model
@@ -71,6 +71,42 @@ def test_temperature_divides_the_logits_of_draw_and_log_probability() -> None:
     tokens, logprobs = pick(logits, torch.tensor([0.32, 0.34]), 2.0)
     assert tokens.tolist() == [0, 1]
     torch.testing.assert_close(logprobs.exp(), torch.tensor([1 / 3, 2 / 3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_of_equally_probable_tokens_the_lowest_id_is_on_top(dtype: torch.dtype) -> None:
+    # two tokens of 2 parts among 2 + 2 + 1; then two thousand equals behind a lower one
+    few = torch.log(torch.tensor([[1.0, 2.0, 2.0]]))
+    tokens, logprobs = top(few)
+    assert tokens.tolist() == [1]
+    torch.testing.assert_close(logprobs.exp(), torch.tensor([0.4]))
+    many = torch.ones(3, 2_000, dtype=dtype)
+    many[:, 0] = 0.0
+    assert top(many)[0].tolist() == [1, 1, 1]
+
+
+def test_at_temperature_zero_each_token_is_the_most_probable_and_told_at_one() -> None:
+    model, requests = tiny_model(), some_requests(6)
+    for request, group in zip(
+        requests,
+        engine_of(model).sample(requests, max_tokens=20, temperature=0.0),
+        strict=True,
+    ):
+        assert group[0] == group[1]  # whatever the seed
+        (sample, _) = group
+        ids = torch.tensor([request.prompt + sample.tokens])
+        with torch.no_grad():
+            table = model(input_ids=ids).logits[0, len(request.prompt) - 1 : -1].log_softmax(-1)
+        assert sample.tokens == tuple(table.argmax(-1).tolist())
+        found = torch.tensor(sample.logprobs)
+        torch.testing.assert_close(found, table.max(-1).values, atol=1e-5, rtol=0.0)
+
+
+def test_at_temperature_zero_a_completion_is_the_same_alone_and_among_others() -> None:
+    engine, requests = engine_of(tiny_model()), some_requests(12, seeds=1)
+    together = engine.sample(requests, max_tokens=16, temperature=0.0)
+    alone = [engine.sample([one], max_tokens=16, temperature=0.0)[0] for one in requests]
+    assert [g[0].tokens for g in together] == [g[0].tokens for g in alone]
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -228,8 +264,8 @@ def test_a_prompt_that_leaves_no_room_is_refused_with_the_numbers() -> None:
         engine.sample([SampleRequest((3,) * 500, (1,))], max_tokens=13, temperature=1.0)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
-def test_a_temperature_that_is_not_above_zero_is_refused(temperature: float) -> None:
+@pytest.mark.parametrize("temperature", [-1.0, math.inf, math.nan])
+def test_a_temperature_below_zero_or_not_finite_is_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature"):
         engine_of(tiny_model()).sample(
             [SampleRequest((3,), (1,))], max_tokens=2, temperature=temperature

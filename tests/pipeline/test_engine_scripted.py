@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pipeline.engine.local import LocalEngine
 from pipeline.engine.scripted import ScriptedEngine
-from pipeline.ports import Engine, SampleRequest, ScoreRequest
+from pipeline.ports import Confidence, Engine, SampleRequest, ScoreRequest
 from tests.tiny import tiny_model
 
 
@@ -25,7 +25,20 @@ def test_a_script_weighs_each_target_by_all_that_precedes_it() -> None:
     engine = ScriptedEngine(echo, lambda before, target: (-float(len(before)),) * len(target))
     request = ScoreRequest((5,), ((), (6, 7)), (((8,), (8, 9)), ((8,),)))
     assert engine.score([request]) == [(((-1.0,), (-1.0, -1.0)), ((-3.0,),))]
-    assert engine.calls == {"sample": 0, "score": 1}
+    assert engine.calls == {"sample": 0, "score": 1, "confide": 0}
+
+
+def test_a_script_confides_what_it_weighs_and_how_sure_it_is() -> None:
+    engine = ScriptedEngine(
+        echo,
+        lambda before, target: (-float(len(before)),) * len(target),
+        sure=lambda before, target: (tuple(map(float, target)), (0.5,) * len(target)),
+    )
+    request = ScoreRequest((5,), ((), (6,)), (((8,),), ((8, 9),)))
+    assert engine.confide([request]) == [
+        ((Confidence((-1.0,), (8.0,), (0.5,)),), (Confidence((-2.0,) * 2, (8.0, 9.0), (0.5,) * 2),))
+    ]
+    assert engine.calls["confide"] == 1
 
 
 def test_both_engines_fill_the_port() -> None:
