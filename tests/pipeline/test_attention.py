@@ -58,7 +58,7 @@ def mistral() -> PreTrainedModel:
 @pytest.mark.parametrize("family", [llama, mistral], ids=["no tied head", "sliding window"])
 def test_packed_rows_say_what_single_rows_say(family: Callable[[], PreTrainedModel]):
     groups, single, scorer = random_groups(), family(), Scorer(family())
-    rows = sorted(plan(groups, SPLICE, "solver@0", kl=False).rows, key=lambda row: row.size)
+    rows = sorted(plan(groups, SPLICE, "solver@0", every=False).rows, key=lambda row: row.size)
     batch = pack(rows).on(torch.device("cpu"), torch.float32)
     with torch.no_grad():
         found = scorer(batch, 1.0)[0][: batch.policy_slots]

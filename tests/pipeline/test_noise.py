@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.advantages import centred, grpo
+from pipeline.advantages import dr_grpo, grpo
 from pipeline.measures import NotMeasurable
 from pipeline.rewards.noise import Channel, backward, flip, forward_weights, rejection_rate
 
@@ -53,8 +53,8 @@ def test_a_groups_own_deviation_undoes_the_correction_and_centring_does_not() ->
     assert grpo(after).tolist() == pytest.approx(
         [0.866025, -0.866025, -0.866025, 0.866025], abs=2e-4
     )
-    assert centred(before).tolist() == pytest.approx([0.5, -0.5, -0.5, 0.5])
-    assert centred(after).tolist() == pytest.approx([0.714286, -0.714286, -0.714286, 0.714286])
+    assert dr_grpo(before).tolist() == pytest.approx([0.5, -0.5, -0.5, 0.5])
+    assert dr_grpo(after).tolist() == pytest.approx([0.714286, -0.714286, -0.714286, 0.714286])
 
 
 @pytest.mark.parametrize(("rho0", "rho1"), [(0.5, 0.5), (0.7, 0.6), (1.0, 0.0)])

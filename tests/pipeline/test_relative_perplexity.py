@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.advantages import GRPO_EPS, centred, grpo
+from pipeline.advantages import dr_grpo, grpo
+from pipeline.advantages.group import GRPO_EPS
 from pipeline.reward_config import RewardConfig
 from pipeline.rewards.ranks import rank_values
 from tests.pipeline.attempts import against, judged
@@ -31,7 +32,7 @@ def tensor(values: list[float]) -> Tensor:
 
 def normalised(rewards: Tensor) -> Tensor:
     """GRPO's advantages without its 1e-4."""
-    return centred(rewards) / rewards.std()
+    return dr_grpo(rewards) / rewards.std()
 
 
 @given(PERPLEXITIES, BASELINE)
@@ -39,7 +40,7 @@ def test_in_logarithms_a_common_baseline_changes_no_advantage(perplexities, base
     absolute = tensor([-math.log(p) for p in perplexities])
     relative = tensor([math.log(baseline) - math.log(p) for p in perplexities])
     torch.testing.assert_close(grpo(relative), grpo(absolute), atol=1e-6, rtol=0)
-    torch.testing.assert_close(centred(relative), centred(absolute), atol=1e-6, rtol=0)
+    torch.testing.assert_close(dr_grpo(relative), dr_grpo(absolute), atol=1e-6, rtol=0)
 
 
 @given(PERPLEXITIES, BASELINE)
@@ -50,7 +51,7 @@ def test_as_a_ratio_a_common_baseline_changes_no_normalised_advantage(perplexiti
     trace = GRPO_EPS * (1 + baseline) / absolute.std() * normalised(absolute).abs()
     assert bool(((grpo(relative) - grpo(absolute)).abs() <= trace + 1e-9).all())
     # merely centred, the ratio's scale stays
-    torch.testing.assert_close(centred(relative) * baseline, centred(absolute))
+    torch.testing.assert_close(dr_grpo(relative) * baseline, dr_grpo(absolute))
 
 
 @given(PERPLEXITIES, BASELINE)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.advantages import centred, grpo
+from pipeline.advantages import dr_grpo, grpo
 from pipeline.reward_config import RewardConfig
 from pipeline.rewards import REWARDS, judge
 from pipeline.rewards.checks import Contradiction, alone, problems, refuse
@@ -104,7 +104,7 @@ def test_a_normalised_group_forgets_the_backward_correction_and_a_centred_one_ke
     mended = torch.tensor(judged(rows, config(correction="backward", **NOISY)).rewards)
     torch.testing.assert_close(grpo(mended), grpo(plain), atol=1e-4, rtol=0)
     assert grpo(plain).abs().tolist() == pytest.approx([0.866025] * 4, abs=2e-4)
-    assert centred(mended).tolist() == pytest.approx([0.714286, -0.714286, -0.714286, 0.714286])
+    assert dr_grpo(mended).tolist() == pytest.approx([0.714286, -0.714286, -0.714286, 0.714286])
 
 
 def test_malformed_text_counts_as_rejected():

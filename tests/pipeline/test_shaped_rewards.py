@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.advantages import centred, grpo
+from pipeline.advantages import dr_grpo, grpo
 from pipeline.measures import NotMeasurable
 from pipeline.reward_config import RewardConfig
 from pipeline.rewards.conciseness import concise
@@ -164,7 +164,7 @@ def test_an_affine_map_of_a_groups_rewards_changes_nothing_once_it_is_normalised
     moved = scale * rewards + shift
     # GRPO's 1e-4 beside the deviation is all that is left of the scale
     torch.testing.assert_close(grpo(moved), grpo(rewards), atol=2e-3, rtol=0)
-    torch.testing.assert_close(centred(moved), scale * centred(rewards))
+    torch.testing.assert_close(dr_grpo(moved), scale * dr_grpo(rewards))
 
 
 def test_an_added_bonus_orders_a_group_of_wrong_attempts_and_a_factor_does_not():

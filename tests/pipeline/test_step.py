@@ -72,7 +72,7 @@ class Tells:
         if "long" in group.task.id and group.role == "greedy":
             return Evidence("too_long", self.version)
         seat = 0 if "flat" in group.task.id else i
-        return Evidence("measured", self.version, (-1.0 - seat,), (-2.0,))
+        return Evidence("measured", self.version, (-1.0 - seat,), (-2.0,), 5 + seat)
 
     def agree(self, groups: Sequence[Group]) -> list[Consensus]:
         return [Consensus("yes", 1.0, 0.0) for _ in groups]
