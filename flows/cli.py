@@ -35,6 +35,12 @@ Name = Annotated[str | None, typer.Option(help="A name to find the run by.")]
 Rounds = Annotated[int | None, typer.Option(min=1, help="Rounds to run in all.")]
 Plain = Annotated[bool, typer.Option("--plain", hidden=True, help="Run without Prefect.")]
 Round = Annotated[int | None, typer.Option(help="Only this round.")]
+Origin = Annotated[str | None, typer.Option(help="Such as rule, human, consensus.")]
+Drop = Annotated[
+    str | None, typer.Option(help="Proposals dropped for this reason, such as copy_of_task.")
+]
+Role = Annotated[str | None, typer.Option(help="solver or generator.")]
+Form = Annotated[str | None, typer.Option(help="Such as ok, truncated, nested.")]
 Limit = Annotated[int, typer.Option(min=1, help="Most rows, the newest.")]
 
 
@@ -155,10 +161,8 @@ def tasks(
     context: typer.Context,
     run: Run = "last",
     round: Round = None,
-    origin: Annotated[str | None, typer.Option(help="Such as rule, human, consensus.")] = None,
-    drop: Annotated[
-        str | None, typer.Option(help="Proposals dropped for this reason, such as copy_of_task.")
-    ] = None,
+    origin: Origin = None,
+    drop: Drop = None,
     limit: Limit = 100,
     json: Json = False,
 ) -> None:
@@ -180,8 +184,8 @@ def rollouts(
     ] = "last",
     run: Annotated[str, typer.Option(help="The run that a task is in.")] = "last",
     round: Round = None,
-    role: Annotated[str | None, typer.Option(help="solver or generator.")] = None,
-    form: Annotated[str | None, typer.Option(help="Such as ok, truncated, nested.")] = None,
+    role: Role = None,
+    form: Form = None,
     limit: Limit = 100,
     json: Json = False,
 ) -> None:
@@ -239,6 +243,54 @@ def verify(
         from flows import listing
 
         listing.verify(edge.home, run, json=json)
+
+
+@app.command("import")
+def import_(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(help="A file, a folder of `datasets`, a database's address or a Hub name."),
+    ],
+    change: Set = None,
+    json: Json = False,
+) -> None:
+    """Read a source as a run would, and say what would be changed, merged or left out."""
+    edge: Edge = context.obj
+    with edge.answering():
+        from flows import importing
+
+        importing.report(source, change or [], json=json)
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    run: Run,
+    to: Annotated[
+        Path, typer.Option(metavar="PATH", help="A .jsonl or .parquet file, or a new folder.")
+    ],
+    what: Annotated[
+        str, typer.Option(help="tasks, rollouts, updates, syncs, rounds or probes.")
+    ] = "rollouts",
+    truth: Annotated[
+        bool, typer.Option("--truth", help="With the columns that only probes may read.")
+    ] = False,
+    round: Round = None,
+    origin: Origin = None,
+    drop: Drop = None,
+    role: Role = None,
+    form: Form = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most rows, the newest.")] = None,
+) -> None:
+    """Write a listing of a run, whole, as JSONL, Parquet or a Dataset folder, with a card."""
+    edge: Edge = context.obj
+    with edge.answering():
+        from flows import exporting
+        from store.questions import Filter
+
+        only = Filter(round=round, origin=origin, drop=drop, form=form, role=role, limit=limit)
+        exporting.export(edge.home, exporting.Wanted(run, what, only, truth), to)
 
 
 @app.command()

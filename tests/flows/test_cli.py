@@ -266,5 +266,5 @@ def test_every_command_of_the_design_is_there() -> None:
     named = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert named == {
         "run", "resume", "fork", "runs", "rounds", "tasks", "rollouts", "lineage", "probe",
-        "verify", "doctor", "init",
+        "verify", "doctor", "init", "import", "export",
     }  # fmt: skip
