@@ -1,7 +1,8 @@
 """From a source's cells to rows that a run can use, with everything that was done to them told.
 
 Three stages, each a Refusal where its rule says so: `read_source` (texts, stripped, converted,
-merged), `keep_apart` (no question on both sides), `fit` (nothing longer than the model reads).
+merged), `fit` (nothing longer than the model reads), `keep_apart` (no question on both sides; last,
+so that probes are cut from rows that can be asked).
 A row that cannot be used refuses the source; what a rule removes is counted, with examples.
 """
 
@@ -71,7 +72,7 @@ class Source:
 
 def prepare(config: RunConfig, prompts: Encodes, context: int) -> Source:
     """The rows of a run, ready. context: tokens that the model can read. Raises Refusal."""
-    return fit(keep_apart(read_source(config.data), config), prompts, config, context)
+    return keep_apart(fit(read_source(config.data), prompts, config, context), config)
 
 
 def read_rows(config: DataConfig) -> list[Row]:
@@ -97,6 +98,30 @@ def read_source(config: DataConfig) -> Source:
         sides, more = change(sides, config)
         done += more
     return Source(tuple(sides[0]), tuple(sides[1]), splits, _shared(found, config), tuple(done))
+
+
+def fit(source: Source, prompts: Encodes, config: RunConfig, context: int) -> Source:
+    """Nothing is longer than the model reads: such rows refuse the source, or are left out.
+
+    Raises Refusal under too_long "refuse".
+    """
+    if config.data.too_long == "refuse":
+        check_lengths((*source.train, *source.held), prompts, config, context)
+        return source
+    wrong = {
+        row.number: told
+        for row in (*source.train, *source.held)
+        if (told := _too_long(row, prompts, config, context))
+    }
+    train, held = (
+        tuple(row for row in side if row.number not in wrong)
+        for side in (source.train, source.held)
+    )
+    told = f"rows dropped, longer than the {context} tokens that the model reads"
+    if source.held:
+        told += f"; {len(source.held) - len(held)} of them probes"
+    done = Done("too_long", len(wrong), told, tuple(sorted(wrong.items())[:SHOWN]))
+    return replace(source, train=train, held=held, done=(*source.done, done))
 
 
 def keep_apart(source: Source, config: RunConfig) -> Source:
@@ -132,33 +157,6 @@ def keep_apart(source: Source, config: RunConfig) -> Source:
         _inside(kept, data.near_threshold),
     )
     return replace(source, train=kept, held=tuple(held), done=(*source.done, *done))
-
-
-def fit(source: Source, prompts: Encodes, config: RunConfig, context: int) -> Source:
-    """Nothing is longer than the model reads: such rows refuse the source, or are left out.
-
-    Raises Refusal under too_long "refuse".
-    """
-    if config.data.too_long == "refuse":
-        check_lengths((*source.train, *source.held), prompts, config, context)
-        return source
-    wrong = {
-        row.number: told
-        for row in (*source.train, *source.held)
-        if (told := _too_long(row, prompts, config, context))
-    }
-    sides = [
-        tuple(r for r in side if r.number not in wrong) for side in (source.train, source.held)
-    ]
-    parts = " and ".join(
-        f"{len(before) - len(after)} of {len(before)} {name}"
-        for name, before, after in zip(
-            ("to train on", "to probe with"), (source.train, source.held), sides, strict=True
-        )
-    )
-    told = f"rows dropped, longer than the {context} tokens that the model reads: {parts}"
-    done = Done("too_long", len(wrong), told, tuple(sorted(wrong.items())[:SHOWN]))
-    return replace(source, train=sides[0], held=sides[1], done=(*source.done, done))
 
 
 def check_lengths(rows: Sequence[Row], prompts: Encodes, config: RunConfig, context: int) -> None:

@@ -131,7 +131,7 @@ def _place(to: Path) -> tuple[Write, Path]:
     writer = writers.get(to.suffix.lower())
     if writer is None:
         raise Refusal(f"--to {to}: expected a .jsonl or .parquet file, or a new folder's name")
-    card_file = to.with_suffix(".README.md") if to.suffix else to / "README.md"
+    card_file = to.with_name(f"{to.name}.README.md") if to.suffix else to / "README.md"
     for place in (to, card_file):
         if place.exists():
             raise Refusal(f"{place} is there already", remedy="name another, or remove it")

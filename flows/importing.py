@@ -46,20 +46,21 @@ def read(config: RunConfig) -> Imported:
     source = read_source(config.data)
     prompts, context = reader(config)
     stages: tuple[Callable[[Source], Source], ...] = (
-        lambda so_far: keep_apart(so_far, config),
         lambda so_far: fit(so_far, prompts, config, context),
+        lambda so_far: keep_apart(so_far, config),
     )
-    for stage in stages:
+    refused: list[Refusal] = []
+    for stage in stages:  # one that refuses leaves the rows to the next, so that all is told
         try:
             source = stage(source)
         except TooFewRows as error:
-            return Imported(source, Refusal(str(error)))
+            refused.append(Refusal(str(error)))
         except Refusal as error:
-            return Imported(source, error)
-    if min(len(source.train), len(source.held)) < 2:
+            refused.append(error)
+    if not refused and min(len(source.train), len(source.held)) < 2:
         told = f"{len(source.train)} rows to train on and {len(source.held)} to hold out are left"
-        return Imported(source, Refusal(told, remedy="at least 2 of each are needed"))
-    return Imported(source, None)
+        refused.append(Refusal(told, remedy="at least 2 of each are needed"))
+    return Imported(source, refused[0] if refused else None)
 
 
 def _facts(config: RunConfig, found: Imported) -> JsonValue:

@@ -49,7 +49,7 @@ def bands(threshold: float) -> tuple[int, int]:
 
     A pair of likeness s meets in one of b bands of r rows with probability 1 - (1 - s^r)^b.
     """
-    for rows in range(PERMUTATIONS, 1, -1):
+    for rows in range(PERMUTATIONS // 2, 1, -1):  # one band alone is no choice of bands
         count = PERMUTATIONS // rows
         if (1 - threshold**rows) ** count <= MISSED:
             return count, rows

@@ -261,7 +261,7 @@ def origins(store: Store, run: str) -> dict[str, int]:
             .group_by(TaskRow.origin)
             .order_by(TaskRow.origin)
         )
-        return dict(session.execute(query).tuples().all())
+        return {str(origin): int(count) for origin, count in session.execute(query)}
 
 
 def _dropped(session: Session, spans: Sequence[Span], only: Filter) -> list[Answer]:
