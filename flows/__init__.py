@@ -5,7 +5,8 @@ The only room that prints, that knows Prefect, and that names concrete classes (
     cli       commands; imports nothing heavy before one runs
     settings  TOML and --set to a RunConfig, or every problem at once
     home      where a run's state lives
-    data      rows of a file or a Hub data set, or every problem at once
+    sources   rows of a file, a folder, a database or the Hub, or why not
+    data      those rows made ready for a run, and what was done to them
     assemble  from a config to parts that can run
     owning    a run is owned while it works, and every way out leaves a reason
     stages    the stages of a run; each asks the store first

@@ -16,7 +16,7 @@ from agents.prompts import Prompts, Style
 from agents.solver import SamplingSolver
 from agents.verifiers import VERIFIERS
 from agents.verifiers.rule import Rule
-from flows.data import check_lengths, read_rows
+from flows.data import prepare
 from pipeline.batch import Splice
 from pipeline.config import ModelConfig, RunConfig
 from pipeline.crew import Crew
@@ -27,7 +27,15 @@ from pipeline.environments.table import Table
 from pipeline.evaluation.exam import Exam, PoolGroup
 from pipeline.evaluation.verifier import named_part, pool_figure
 from pipeline.learner import PolicyLearner
-from pipeline.policy import end_ids, load_policy, longest_row, pick_device, replica, wrap_lora
+from pipeline.policy import (
+    end_ids,
+    load_policy,
+    load_reader,
+    longest_row,
+    pick_device,
+    replica,
+    wrap_lora,
+)
 from pipeline.ports import Generator, Verifier
 from pipeline.proxy import WeightProxy
 from pipeline.rewards.checks import refuse
@@ -43,6 +51,7 @@ class Parts:
 
     generator  proposes for probes even where the run trains without one
     pool       filled once the frozen pool is made or read; the crew's syncs are measured on it
+    told       what was done to a source's rows, a line each
     """
 
     config: RunConfig
@@ -57,6 +66,7 @@ class Parts:
     seeds: list[Task]
     probe_questions: list[str]
     pool: list[PoolGroup] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     def seen(self, memory: Sequence[Remembered]) -> Seen:
         """Every text that a proposal must not copy."""
@@ -79,7 +89,7 @@ def assemble(config: RunConfig) -> Parts:
     refuse(config.reward, config.objective.advantage)
     bases = _Bases(config.model)
     prompts = Prompts(bases.tokenizer, config.tags, bases.style)
-    environment = _environment(config, prompts, bases.context)
+    environment, told = _environment(config, prompts, bases.context)
     lines: tuple[Line, ...] = (
         ("solver",) if config.model.generator == "shared" else ("solver", "generator")
     )
@@ -121,6 +131,7 @@ def assemble(config: RunConfig) -> Parts:
         seeds=environment.seed_tasks(),
         probe_questions=environment.probe_questions(),
         pool=pool,
+        told=told,
     )
 
 
@@ -134,7 +145,7 @@ class _Bases:
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.place = str(TINY) if config.base == "tiny" else config.base
+        self.place = _place(config)
         self.device = pick_device(config.device)
         self._first, self.tokenizer = load_policy(
             self.place, dtype=torch.float32, device=self.device
@@ -170,9 +181,25 @@ def _style(place: str, tokenizer: PreTrainedTokenizerBase) -> Style:
     return "chat" if tokenizer.chat_template else "instructed"
 
 
-def _environment(config: RunConfig, prompts: Prompts, context: int) -> RuleWorld | Table:
+def _environment(
+    config: RunConfig, prompts: Prompts, context: int
+) -> tuple[RuleWorld | Table, list[str]]:
+    """Where tasks come from, and what was done to a source's rows."""
     if config.data.source == "world":
-        return RuleWorld(config)
-    rows = read_rows(config.data)
-    check_lengths(rows, prompts, config, context)
-    return Table(rows, config)
+        return RuleWorld(config), []
+    source = prepare(config, prompts, context)
+    return Table(source.train, config, source.held), source.told()
+
+
+def reader(config: RunConfig) -> tuple[Prompts, int]:
+    """The prompts of a run and how many tokens its base reads, without its weights.
+
+    Raises BadModel for a base that cannot be used.
+    """
+    place = _place(config.model)
+    tokenizer, context = load_reader(place)
+    return Prompts(tokenizer, config.tags, _style(place, tokenizer)), context
+
+
+def _place(config: ModelConfig) -> str:
+    return str(TINY) if config.base == "tiny" else config.base

@@ -1,18 +1,19 @@
-"""The command line. Nothing heavy is imported here: help and mistakes answer in half a second."""
+"""The command line: every command by its name. Nothing heavy is imported before one is called, so
+that help and mistakes answer in half a second."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.errors import Answering, Refusal
-from flows.home import Home, find_home
+from flows import commands_climb, commands_look, commands_study
+from flows.edge import Edge
+from flows.home import find_home
 
 app = typer.Typer(
     name="coclimb",
@@ -25,38 +26,28 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Run = Annotated[str, typer.Argument(help="A run's id, the beginning of one, its name, or 'last'.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as solver.group_size=16."),
-]
-Recipe = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Settings of a published method, such as dapo; before --set."
-    ),
-]
-Name = Annotated[str | None, typer.Option(help="A name to find the run by.")]
-Rounds = Annotated[int | None, typer.Option(min=1, help="Rounds to run in all.")]
-Plain = Annotated[bool, typer.Option("--plain", hidden=True, help="Run without Prefect.")]
-Round = Annotated[int | None, typer.Option(help="Only this round.")]
-Picture = Annotated[
-    Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf.")
-]
-Limit = Annotated[int, typer.Option(min=1, help="Most rows, the newest.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """What every command shares."""
-
-    home: Home
-    debug: bool
-
-    def answering(self) -> Answering:
-        """A with block that turns what goes wrong into a message and an exit code."""
-        return Answering(debug=self.debug)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": commands_climb.run,
+    "resume": commands_climb.resume,
+    "fork": commands_climb.fork,
+    "train": commands_climb.train,
+    "runs": commands_look.runs,
+    "rounds": commands_look.rounds,
+    "tasks": commands_look.tasks,
+    "rollouts": commands_look.rollouts,
+    "lineage": commands_look.lineage,
+    "probe": commands_look.probe,
+    "passk": commands_study.passk,
+    "compare": commands_study.compare,
+    "replay": commands_study.replay,
+    "methods": commands_study.methods,
+    "attack": commands_study.attack,
+    "import": commands_study.import_,
+    "export": commands_study.export,
+    "verify": commands_look.verify,
+    "doctor": commands_look.doctor,
+    "init": commands_look.init,
+}
 
 
 @app.callback()
@@ -73,329 +64,8 @@ def shared(
     context.obj = Edge(find_home(home, store), debug)
 
 
-@app.command()
-def run(
-    context: typer.Context,
-    config: Annotated[Path | None, typer.Argument(help="A TOML file; defaults without.")] = None,
-    recipe: Recipe = None,
-    change: Set = None,
-    name: Name = None,
-    rounds: Rounds = None,
-    plain: Plain = False,
-) -> None:
-    """Climb: propose, attempt, measure, learn, sync and probe, round after round."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows.settings import load_config, settings_of
-
-        changes = [*settings_of(recipe), *(change or [])]
-        load_config(config, changes)  # a mistake is told before anything heavy is imported
-        from flows import running
-
-        running.start(edge.home, config, changes, running.Asked(name, rounds, plain))
-
-
-@app.command()
-def resume(
-    context: typer.Context,
-    run: Run = "last",
-    rounds: Rounds = None,
-    older: Annotated[
-        bool, typer.Option("--older", help="Go past a checkpoint that does not verify.")
-    ] = False,
-    plain: Plain = False,
-) -> None:
-    """Go on with a run where it stopped."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import running
-
-        asked = running.Asked(rounds=rounds, plain=plain, older=older)
-        running.resume(edge.home, run, asked)
-
-
-@app.command()
-def fork(
-    context: typer.Context,
-    run: Run,
-    round: Annotated[int, typer.Option(min=0, help="The round to leave from.")],
-    change: Set = None,
-    name: Name = None,
-    rounds: Rounds = None,
-    plain: Plain = False,
-) -> None:
-    """Begin a new run from a committed round of another, with other settings."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import running
-
-        branch = running.Branch(run, round, change or [])
-        running.fork(edge.home, branch, running.Asked(name, rounds, plain))
-
-
-@app.command()
-def train(
-    context: typer.Context,
-    source: Annotated[
-        str, typer.Option("--from", metavar="RUN", help="The run whose attempts are studied.")
-    ],
-    objective: Annotated[
-        str, typer.Option(help="qrpo, sft, best_sft or dpo; settings in offline.*.")
-    ],
-    round: Annotated[int, typer.Option(min=0, help="The round whose weights begin.")] = 0,
-    change: Set = None,
-    name: Name = None,
-    rounds: Rounds = None,
-    plain: Plain = False,
-) -> None:
-    """Learn from what a run has stored, without sampling: a fork that never attempts a task."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import offline, running
-
-        lesson = offline.Lesson(source, round, objective, change or [])
-        running.train(edge.home, lesson, running.Asked(name, rounds, plain))
-
-
-@app.command()
-def runs(context: typer.Context, json: Json = False) -> None:
-    """List every run and how it stands."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import listing
-
-        listing.list_runs(edge.home, json=json)
-
-
-@app.command()
-def rounds(
-    context: typer.Context,
-    run: Run = "last",
-    steps: Annotated[
-        bool, typer.Option("--steps", help="Step by step: each update, and each sync with why.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """The three axes of a run, round by round; or what each of its steps did."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import listing
-
-        show = listing.list_steps if steps else listing.list_rounds
-        show(edge.home, run, json=json)
-
-
-@app.command()
-def tasks(
-    context: typer.Context,
-    run: Run = "last",
-    round: Round = None,
-    origin: Annotated[str | None, typer.Option(help="Such as rule, human, consensus.")] = None,
-    drop: Annotated[
-        str | None, typer.Option(help="Proposals dropped for this reason, such as copy_of_task.")
-    ] = None,
-    limit: Limit = 100,
-    json: Json = False,
-) -> None:
-    """List tasks and proposals, and what became of each."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import listing
-        from store.questions import Filter
-
-        only = Filter(round=round, origin=origin, drop=drop, limit=limit)
-        listing.list_tasks(edge.home, run, only, json=json)
-
-
-@app.command()
-def rollouts(
-    context: typer.Context,
-    subject: Annotated[
-        str, typer.Argument(metavar="RUN|TASK", help="A run, or a task's id within one.")
-    ] = "last",
-    run: Annotated[str, typer.Option(help="The run that a task is in.")] = "last",
-    round: Round = None,
-    role: Annotated[str | None, typer.Option(help="solver, generator or greedy.")] = None,
-    form: Annotated[str | None, typer.Option(help="Such as ok, truncated, nested.")] = None,
-    limit: Limit = 100,
-    json: Json = False,
-) -> None:
-    """List attempts and proposals with evidence, reward and advantage."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import listing
-        from store.questions import Filter
-
-        only = Filter(round=round, role=role, form=form, limit=limit)
-        listing.list_rollouts(edge.home, (subject, run), only, json=json)
-
-
-@app.command()
-def lineage(
-    context: typer.Context,
-    id: Annotated[str, typer.Argument(help="A task, rollout, version or checkpoint@ROUND.")],
-    run: Annotated[str, typer.Option(help="The run it is in.")] = "last",
-    json: Json = False,
-) -> None:
-    """Where something came from: a tree back to its beginnings."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import listing
-
-        listing.show_lineage(edge.home, id, run, json=json)
-
-
-@app.command()
-def probe(
-    context: typer.Context,
-    run: Run = "last",
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the climb: .png, .svg or .pdf.")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Every figure of a run's probes, with intervals; or a picture of the climb."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import listing
-
-        listing.show_probe(edge.home, run, plot, json=json)
-
-
-@app.command()
-def attack(
-    context: typer.Context,
-    run: Annotated[
-        str | None, typer.Argument(help="A run's newest checkpoint; the base that ships without.")
-    ] = None,
-    tasks: Annotated[int, typer.Option(min=1, help="Most held-out tasks to attack.")] = 200,
-    json: Json = False,
-) -> None:
-    """How often each verifier accepts what deserves nothing: one token, an injection, a copy."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import attack as attacking
-
-        attacking.report(edge.home, run, tasks, json=json)
-
-
-@app.command()
-def passk(
-    context: typer.Context,
-    a: Annotated[str, typer.Argument(metavar="A", help="A version: RUN@ROUND, such as last@0.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another, such as last@4.")],
-    samples: Annotated[int, typer.Option(min=2, help="Attempts at each task (n).")] = 16,
-    tasks: Annotated[
-        int, typer.Option(min=0, help="Most held-out tasks of each depth; 0 takes all.")
-    ] = 0,
-    temperature: Annotated[
-        float | None, typer.Option(min=0.01, help="Of both; A's own setting without.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the attempts.")] = 1,
-    plot: Picture = None,
-    json: Json = False,
-) -> None:
-    """What two versions solve in k attempts: pass@k, coverage, spread; B against A.
-
-    The result is kept in the home folder, under passk, and read when asked for again.
-    """
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import passk as contrasting
-
-        wanted = contrasting.Wanted(samples, tasks, temperature, seed)
-        contrasting.passk(edge.home, (a, b), wanted, json=json, plot=plot)
-
-
-@app.command()
-def compare(
-    context: typer.Context,
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Two runs or more.")],
-    plot: Picture = None,
-    json: Json = False,
-) -> None:
-    """Runs side by side: start, end and gain of each axis, and each run against the first."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import compare as comparing
-
-        comparing.compare(edge.home, runs, json=json, plot=plot)
-
-
-@app.command()
-def verify(
-    context: typer.Context,
-    run: Annotated[str | None, typer.Argument(help="One run; every run without.")] = None,
-    json: Json = False,
-) -> None:
-    """Check that nothing was lost, doubled or changed; exits 1 on violations."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import listing
-
-        listing.verify(edge.home, run, json=json)
-
-
-@app.command()
-def replay(
-    context: typer.Context,
-    run: Run = "last",
-    reward: Annotated[
-        str | None, typer.Option(help="The reward to judge with; `coclimb methods` lists them.")
-    ] = None,
-    advantage: Annotated[str | None, typer.Option(help="The advantage to compare with.")] = None,
-    change: Set = None,
-    json: Json = False,
-) -> None:
-    """What another reward or advantage would have said of a run's stored rollouts."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import replay as replaying
-
-        named = [f"reward.name={reward}"] if reward else []
-        named += [f"objective.advantage={advantage}"] if advantage else []
-        replaying.replay(edge.home, run, [*named, *(change or [])], json=json)
-
-
-@app.command()
-def methods(
-    context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="A method; every one without.")] = None,
-    json: Json = False,
-) -> None:
-    """The methods there are to choose from, and a page on each: formula, inputs, range, source."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import methods as pages
-
-        pages.show_methods(name, json=json)
-
-
-@app.command()
-def doctor(context: typer.Context, json: Json = False) -> None:
-    """What this machine has, what it lacks, and how to get it."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows import doctor as examining
-
-        examining.report(edge.home, json=json)
-
-
-@app.command()
-def init(
-    context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("coclimb.toml"),
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-) -> None:
-    """Write a TOML file of every setting, its default and its meaning."""
-    edge: Edge = context.obj
-    with edge.answering():
-        from flows.settings import template
-
-        if file.exists() and not force:
-            raise Refusal(f"{file} is there already", remedy="--force replaces it")
-        file.write_text(template())
-        typer.echo(f"wrote {file}; `coclimb run {file}` begins with it")
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,29 +1,30 @@
-"""Rows of a CSV, JSONL or Parquet file or of a Hub data set, or every problem by its row number.
+"""From a source's cells to rows that a run can use, with everything that was done to them told.
 
-CSV and JSONL are read to the letter with the standard library, since a table reader would turn
-the reference "NA" into nothing and "007" into 7; Parquet and Hub names go through `datasets`.
-Nothing is cut or dropped: one bad row refuses the file.
+Three stages, each a Refusal where its rule says so: `read_source` (texts, stripped, converted,
+merged), `fit` (nothing longer than the model reads), `keep_apart` (no question on both sides; last,
+so that probes are cut from rows that can be asked).
+A row that cannot be used refuses the source; what a rule removes is counted, with examples.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
+from flows.cells import rows_of
 from flows.errors import Refusal
+from flows.near import earlier_pairs, nearest_pairs
+from flows.sources import Numbered, load
+from pipeline.answers import normalise
+from pipeline.choices import letter_text
 from pipeline.config import DataConfig, RunConfig
-from pipeline.environments.table import Row
+from pipeline.environments.table import Row, cut, merge, mixed
+from pipeline.skeleton import strip_skeleton
 
-LARGEST_CELL = 1_000_000  # characters
-SPLIT = "split"  # a column of this name says which rows to use
-Cells = dict[str, object]
+SHOWN = 3  # examples of each thing done
+Alike = tuple[Row, Row, float]  # a row, the one it is like, how like
 
 
 class Encodes(Protocol):
@@ -37,31 +38,125 @@ class Encodes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Numbered:
-    """A row's number as the file shows it (a CSV's header is row 1), with its cells."""
+class Done:
+    """One kind of thing that was done to rows, or found in them.
 
-    number: int
-    cells: Cells
+    examples  a few of them: the row's number, and what it was about
+    """
+
+    name: str
+    count: int
+    told: str
+    examples: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows to train on and rows to hold out.
+
+    held    empty until `keep_apart` cut them, unless the source names a split for them
+    splits  rows of each split of the source, by name; "" where it names none
+    shared  by two splits' names: how many questions of the first stand in the second too
+    """
+
+    train: tuple[Row, ...]
+    held: tuple[Row, ...]
+    splits: dict[str, int]
+    shared: dict[str, int]
+    done: tuple[Done, ...]
+
+    def told(self) -> list[str]:
+        """A line for each thing that was done."""
+        return [f"{one.name}: {one.count} {one.told}" for one in self.done if one.count]
+
+
+def prepare(config: RunConfig, prompts: Encodes, context: int) -> Source:
+    """The rows of a run, ready. context: tokens that the model can read. Raises Refusal."""
+    return keep_apart(fit(read_source(config.data), prompts, config, context), config)
 
 
 def read_rows(config: DataConfig) -> list[Row]:
-    """Every row of the source's split. Raises Refusal with the first ten problems and their count.
+    """Every row of the source's split, as it stands there. Raises Refusal with every problem.
 
-    A file with a column named "split" gives the rows whose split is the configured one.
+    A file with a column named as data.split_column gives the rows whose split is data.split.
     """
-    source, found = config.source, _load(config)
-    _check_columns(found, config)
-    rows = [_text_row(one, config) for one in found]
-    problems = [row for row in rows if isinstance(row, str)]
-    if problems:
+    return rows_of(load(config), config.split, config)
+
+
+def read_source(config: DataConfig) -> Source:
+    """Both sides as the source gives them: bare questions, each once on its side.
+
+    Raises Refusal with the first ten problems and their count.
+    """
+    found = load(config)
+    train = rows_of(found, config.split, config)
+    held = rows_of(found, config.probe_split, config) if config.probe_split else []
+    splits = dict(Counter(row.split or "" for row in found))
+    done = [Done("read", len(train) + len(held), f"of {len(found)} rows in the source")]
+    sides = [train, held]
+    for change in (_strip, _convert, _merge):
+        sides, more = change(sides, config)
+        done += more
+    return Source(tuple(sides[0]), tuple(sides[1]), splits, _shared(found, config), tuple(done))
+
+
+def fit(source: Source, prompts: Encodes, config: RunConfig, context: int) -> Source:
+    """Nothing is longer than the model reads: such rows refuse the source, or are left out.
+
+    Raises Refusal under too_long "refuse".
+    """
+    if config.data.too_long == "refuse":
+        check_lengths((*source.train, *source.held), prompts, config, context)
+        return source
+    wrong = {
+        row.number: told
+        for row in (*source.train, *source.held)
+        if (told := _too_long(row, prompts, config, context))
+    }
+    train, held = (
+        tuple(row for row in side if row.number not in wrong)
+        for side in (source.train, source.held)
+    )
+    told = f"rows dropped, longer than the {context} tokens that the model reads"
+    if source.held:
+        told += f"; {len(source.held) - len(held)} of them probes"
+    done = Done("too_long", len(wrong), told, tuple(sorted(wrong.items())[:SHOWN]))
+    return replace(source, train=train, held=held, done=(*source.done, done))
+
+
+def keep_apart(source: Source, config: RunConfig) -> Source:
+    """No question to train on stands among the probes, equal or nearly so.
+
+    Without a probe split the probes are cut off here. Raises Refusal under duplicates "refuse",
+    and TooFewRows.
+    """
+    data = config.data
+    if data.probe_split:
+        train, held = list(source.train), mixed(source.held, config)
+    else:
+        train, held = cut(source.train, config)
+    asked = {normalise(row.question): row for row in held}
+    equal = [(row, there) for row in train if (there := asked.get(normalise(row.question)))]
+    gone = {row.number for row, _ in equal}
+    rest = [row for row in train if row.number not in gone]
+    near = _near(rest, held, data.near_threshold)
+    across: Found = [(a, _like(a, b)) for a, b in equal]
+    across_near: Found = [(a, _like(a, b, alike)) for a, b, alike in near]
+    if (across or across_near) and data.duplicates == "refuse":
         raise Refusal(
-            f"{source}: {len(problems)} of {len(rows)} rows cannot be used",
-            problems,
-            "correct or remove them; nothing is dropped in silence",
+            f"{data.source}: {len(across) + len(across_near)} questions to train on stand among "
+            "the probes too",
+            [f"row {row.number} is asked {told}" for row, told in (*across, *across_near)],
+            "correct the splits, or have them removed from training: --set data.duplicates=remove",
         )
-    if not rows:
-        raise Refusal(f"{source}: there is no row in it", remedy="add rows, or name another file")
-    return [row for row in rows if isinstance(row, Row)]
+    gone |= {row.number for row, _ in across_near}
+    kept = tuple(row for row in train if row.number not in gone)
+    done = (
+        _done("across", across, "rows removed from training, their question being a probe's"),
+        _done("across_near", across_near, "rows removed from training, nearly a probe's question"),
+        _inside(kept, data.near_threshold),
+    )
+    return replace(source, train=kept, held=tuple(held), done=(*source.done, *done))
 
 
 def check_lengths(rows: Sequence[Row], prompts: Encodes, config: RunConfig, context: int) -> None:
@@ -80,8 +175,8 @@ def check_lengths(rows: Sequence[Row], prompts: Encodes, config: RunConfig, cont
         raise Refusal(
             f"{len(problems)} of {len(rows)} rows do not fit the model's context",
             problems,
-            "shorten or remove them, lower solver.max_tokens or generator.max_tokens, or use a "
-            "model with a longer context",
+            "shorten or remove them, have them dropped (--set data.too_long=drop), lower "
+            "solver.max_tokens or generator.max_tokens, or use a model with a longer context",
         )
 
 
@@ -99,174 +194,100 @@ def _too_long(row: Row, prompts: Encodes, config: RunConfig, context: int) -> st
     return ""
 
 
-def _load(config: DataConfig) -> list[_Numbered]:
-    path = Path(config.source).expanduser()
-    readers: dict[str, Callable[[Path], Iterator[_Numbered]]] = {
-        ".csv": _read_csv,
-        ".jsonl": _read_jsonl,
-        ".ndjson": _read_jsonl,
-        ".parquet": _read_parquet,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None and path.exists():
-        raise Refusal(
-            f"data.source {config.source}: a {path.suffix or 'file without an ending'}, expected "
-            "a .csv, .jsonl or .parquet file"
-        )
-    if reader is None:
-        return list(_read_hub(config))
-    if not path.is_file():
-        raise Refusal(f"data.source {path}: there is no such file", remedy="check data.source")
-    return _of_split(list(reader(path)), config)
+Sides = list[list[Row]]
+Found = list[tuple[Row, str]]  # a row, and what is told of it
 
 
-def _of_split(rows: list[_Numbered], config: DataConfig) -> list[_Numbered]:
-    if not any(SPLIT in row.cells for row in rows):
-        return rows
-    chosen = [row for row in rows if row.cells.get(SPLIT) == config.split]
-    if not chosen:
-        there = Counter(str(row.cells.get(SPLIT)) for row in rows)
-        listed = ", ".join(f"{name} ({count})" for name, count in there.most_common(8))
-        raise Refusal(
-            f"{config.source}: no row has split {config.split!r}; there are {listed}",
-            remedy="name one of them with --set data.split=NAME",
-        )
-    return chosen
+def _strip(sides: Sides, config: DataConfig) -> tuple[Sides, list[Done]]:
+    if config.strip == "never":
+        return sides, []
+    found: Found = []
+    tags: Counter[str] = Counter()
+
+    def bare(row: Row) -> Row:
+        stripped = strip_skeleton(row.question)
+        if stripped is None:
+            return row
+        found.append((row, _short(stripped.question)))
+        tags.update([" ".join(f"<{tag}>" for tag in stripped.tags)])
+        return replace(row, question=stripped.question)
+
+    stripped = [[bare(row) for row in side] for side in sides]
+    named = ", ".join(f"{name} in {count}" for name, count in tags.most_common(3))
+    told = f"questions, of an instruction and a tag skeleton ({named})"
+    return stripped, [_done("stripped", found, told)]
 
 
-def _check_columns(rows: Sequence[_Numbered], config: DataConfig) -> None:
-    """Refuse a source in which a column that was asked for never stands."""
-    there = list(dict.fromkeys(name for row in rows for name in row.cells))
-    missing = [
-        f"no column {column!r} for the {what}; name one with --set data.{what}=COLUMN"
-        for what, column in _columns(config)
-        if rows and column not in there
+def _convert(sides: Sides, config: DataConfig) -> tuple[Sides, list[Done]]:
+    if config.choices == "keep":
+        return sides, []
+    found: Found = []
+
+    def converted(row: Row) -> Row:
+        brought = tuple(letter_text(row.question, one)[0] for one in row.references)
+        if brought == row.references:
+            return row
+        found.append((row, f"{_short(row.reference)} -> {_short(brought[0])}"))
+        first, *others = dict.fromkeys(brought)
+        return replace(row, reference=first, other_references=tuple(others))
+
+    told = "references, from a letter or an option's text to both"
+    return [list(map(converted, side)) for side in sides], [_done("converted", found, told)]
+
+
+def _merge(sides: Sides, config: DataConfig) -> tuple[Sides, list[Done]]:
+    merged = [merge(side, config.conflicts) for side in sides]
+    rows = {row.number: row for side in sides for row in side}
+    repeats = [(rows[a], rows[b]) for one in merged for a, b in one.repeats]
+    conflicts = [(rows[a], rows[b]) for one in merged for a, b in one.conflicts]
+    kept = "all of them kept" if config.conflicts == "several" else "the first kept"
+    done = [
+        _done(
+            "merged", [(a, _like(a, b)) for a, b in repeats], "rows, whose question stood before"
+        ),
+        _done(
+            "conflicting",
+            [(a, f"{_short(a.reference)}; row {b.number}: {b.reference}") for a, b in conflicts],
+            f"of those, with another reference; {kept}",
+        ),
     ]
-    if missing:
-        listed = ", ".join(map(repr, there[:20]))
-        raise Refusal(f"{config.source}: the columns are {listed}", missing)
+    return [list(one.rows) for one in merged], done
 
 
-def _columns(config: DataConfig) -> tuple[tuple[str, str], ...]:
-    return ("question", config.question), ("reference", config.reference)
+def _near(train: Sequence[Row], held: Sequence[Row], threshold: float) -> list[Alike]:
+    if threshold == 0:
+        return []
+    pairs = nearest_pairs([r.question for r in train], [r.question for r in held], threshold)
+    return [(train[a], held[b], alike) for a, b, alike in pairs]
 
 
-def _text_row(row: _Numbered, config: DataConfig) -> Row | str:
-    """The row's question and reference, or what is wrong with it."""
-    texts = []
-    for what, column in _columns(config):
-        if column not in row.cells:
-            return f"row {row.number}: the {what} ({column!r}) is missing"
-        value = row.cells[column]
-        wrong = _wrong(value)
-        if wrong:
-            return f"row {row.number}: the {what} ({column!r}) {wrong}"
-        texts.append(str(value))
-    return Row(row.number, texts[0], texts[1])
+def _inside(train: Sequence[Row], threshold: float) -> Done:
+    pairs = earlier_pairs([row.question for row in train], threshold) if threshold else []
+    found = [(train[a], _like(train[a], train[b], alike)) for a, b, alike in pairs]
+    return _done("near", found, "rows to train on, near-duplicates of others there; kept")
 
 
-def _wrong(value: object) -> str:
-    if value is None:
-        return "is null"
-    if not isinstance(value, str):
-        return f"is no text but {type(value).__name__} {str(value)[:30]!r}"
-    if not value.strip():
-        return "is empty" if not value else "is blank"
-    if len(value) > LARGEST_CELL:
-        return f"has {len(value)} characters, more than {LARGEST_CELL}"
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        return "holds half a character (a lone surrogate)"
-    return ""
+def _done(name: str, found: Found, told: str) -> Done:
+    return Done(name, len(found), told, tuple((row.number, text) for row, text in found[:SHOWN]))
 
 
-def _read_csv(path: Path) -> Iterator[_Numbered]:
-    csv.field_size_limit(2 * LARGEST_CELL)
-    rows = csv.reader(io.StringIO(_decode(path), newline=""), strict=True)
-    header: list[str] = []
-    try:
-        for number, cells in enumerate(rows, 1):
-            if not header:
-                header = _header(path, cells)
-            elif cells:
-                if len(cells) != len(header):
-                    raise Refusal(
-                        f"{path}: row {number} has {len(cells)} cells, the header {len(header)}",
-                        remedy='quote cells that hold a comma or a line break: "like, this"',
-                    )
-                yield _Numbered(number, dict(zip(header, cells, strict=True)))
-    except csv.Error as error:
-        raise Refusal(f"{path}: near line {rows.line_num}: {error}") from error
+def _like(row: Row, other: Row, alike: float = 1.0) -> str:
+    return f"as row {other.number} ({alike:.2f}): {_short(row.question)}"
 
 
-def _header(path: Path, cells: Sequence[str]) -> list[str]:
-    twice = [name for name, count in Counter(cells).items() if count > 1]
-    if twice:
-        raise Refusal(
-            f"{path}: the column {twice[0]!r} is there more than once", remedy="rename one of them"
-        )
-    return list(cells)
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 100 else flat[:97] + "..."
 
 
-def _read_jsonl(path: Path) -> Iterator[_Numbered]:
-    for number, line in enumerate(_decode(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, parse_constant=_no_constant, object_pairs_hook=_unique)
-        except (ValueError, RecursionError) as error:
-            raise Refusal(
-                f"{path}: line {number} is not one JSON object: {str(error)[:200]}"
-            ) from error
-        if not isinstance(row, dict):
-            raise Refusal(f"{path}: line {number} is a {type(row).__name__}, expected an object")
-        yield _Numbered(number, row)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _unique(pairs: list[tuple[str, object]]) -> Cells:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        raise ValueError("a key stands twice in it")
-    return row
-
-
-def _decode(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise Refusal(
-            f"{path}: line {line} is not UTF-8 (byte {data[error.start]:#04x})",
-            remedy="save the file as UTF-8",
-        ) from error
-
-
-def _read_parquet(path: Path) -> Iterator[_Numbered]:
-    from datasets import load_dataset  # noqa: PLC0415 - a second to import, for few sources
-
-    try:
-        rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-        for number, cells in enumerate(rows, 1):
-            yield _Numbered(number, cast(Cells, cells))
-    except (ValueError, OSError, RuntimeError) as error:
-        raise Refusal(f"{path}: cannot be read as Parquet: {str(error)[:300]}") from error
-
-
-def _read_hub(config: DataConfig) -> Iterator[_Numbered]:
-    from datasets import load_dataset  # noqa: PLC0415 - a second to import, for few sources
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
-    try:
-        rows = load_dataset(config.source, split=config.split)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise Refusal(
-            f"data.source {config.source!r}: neither a file here nor a data set that the Hub "
-            f"gave: {str(error).splitlines()[0][:200]}",
-            remedy="check the path, the name, data.split and the network; 'world' needs none",
-        ) from error
-    for number, cells in enumerate(rows, 1):
-        yield _Numbered(number, cast(Cells, cells))
+def _shared(found: Sequence[Numbered], config: DataConfig) -> dict[str, int]:
+    """By two splits' names: how many rows of the first ask what stands in the second too."""
+    texts: dict[str, list[str]] = {}
+    for row in found:
+        texts.setdefault(row.split or "", []).append(normalise(str(row.cells.get(config.question))))
+    return {
+        f"{one} in {other}": count
+        for n, one in enumerate(texts)
+        for other in list(texts)[n + 1 :]
+        if (count := sum(map(set(texts[other]).__contains__, texts[one])))
+    }

@@ -80,6 +80,8 @@ def begin(live: Live) -> None:
     recorded = ledger.seed_tasks(live.store, live.run)
     if not recorded:
         ledger.record_seed_tasks(live.store, live.lease, live.parts.seeds)
+        for told in live.parts.told:
+            live.progress.say(told)
         return
     if live.parent_round is None and recorded != live.parts.seeds:
         raise Refusal(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 _CLOSING = " .!?,;:\u3002\u3001\u061f\u06d4\u0964"  # Latin, CJK, Arabic and Devanagari
 
@@ -20,3 +21,8 @@ def matches(answer: str, reference: str) -> bool:
     """True where both say the same after normalisation; an empty answer matches nothing."""
     said = normalise(answer)
     return bool(said) and said == normalise(reference)
+
+
+def matches_any(answer: str, references: Sequence[str]) -> bool:
+    """True where the answer says the same as one of the references."""
+    return any(matches(answer, reference) for reference in references)

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.data_config import DataConfig as DataConfig
 from pipeline.objective_config import ObjectiveConfig as ObjectiveConfig
 from pipeline.offline_config import OfflineConfig
 from pipeline.reward_config import RewardConfig as RewardConfig
@@ -78,25 +79,6 @@ class TagsConfig(Section):
         if len({self.reasoning, self.answer, self.task}) != 3:
             raise ValueError("the three tags must differ; rename one of reasoning, answer, task")
         return self
-
-
-class DataConfig(Section):
-    source: str = Field(
-        "world",
-        description="'world' for the rule world, else a CSV, JSONL or Parquet file or a Hub name.",
-    )
-    question: str = Field("prompt", description="Column that holds the question.")
-    reference: str = Field("reference", description="Column that holds the reference answer.")
-    split: str = Field("train", description="Split to train on, where the source names splits.")
-    probe_share: Share = Field(
-        0.1, description="Share of a file's rows held out for probes; never trained on."
-    )
-    seed_depth: Positive = Field(2, description="Rule world: deepest seed task.")
-    seed_tasks: Annotated[int, Field(ge=0)] = Field(
-        0,
-        description="How many seed tasks to keep, drawn by the run's seed; 0 keeps every row of a "
-        "file, and 1200 tasks of the rule world.",
-    )
 
 
 class GeneratorConfig(Section):

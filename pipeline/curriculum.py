@@ -56,11 +56,11 @@ class Seen:
         if normal in self._exact:
             return
         seat = len(self._kinds)
-        shingles = _shingles(normal)
+        own = shingles(normal)
         self._exact[normal] = seat
         self._kinds.append(kind)
-        self._sizes.append(len(shingles))
-        for shingle in shingles:
+        self._sizes.append(len(own))
+        for shingle in own:
             self._postings.setdefault(shingle, array("q")).append(seat)
 
     def nearest(self, text: str) -> tuple[float, Kind | None]:
@@ -71,13 +71,13 @@ class Seen:
         normal = normalise(text)
         if normal in self._exact:
             return 1.0, self._kinds[self._exact[normal]]
-        shingles = _shingles(normal)
-        postings = [self._postings[shingle] for shingle in shingles if shingle in self._postings]
+        own = shingles(normal)
+        postings = [self._postings[shingle] for shingle in own if shingle in self._postings]
         if not postings:
             return 0.0, None
         common = np.bincount(np.concatenate([np.array(seats) for seats in postings]))
         sizes = np.array(self._sizes[: len(common)])
-        jaccard = common / (len(shingles) + sizes - common)
+        jaccard = common / (len(own) + sizes - common)
         best = int(jaccard.argmax())
         return float(jaccard[best]), self._kinds[best]
 
@@ -187,7 +187,15 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-def _shingles(normal: str) -> list[tuple[str, ...]]:
+def likeness(one: str, other: str) -> float:
+    """Likeness of two texts in [0, 1], as `Seen` tells it: 1 for equal normalised texts."""
+    if normalise(one) == normalise(other):
+        return 1.0
+    a, b = set(shingles(normalise(one))), set(shingles(normalise(other)))
+    return len(a & b) / len(a | b) if a and b else 0.0
+
+
+def shingles(normal: str) -> list[tuple[str, ...]]:
     """Distinct runs of three words, ends padded so that the first and last words count as much."""
     words = ["", "", *_words(normal), "", ""]
     if len(words) == 4:

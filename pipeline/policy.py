@@ -18,8 +18,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -36,6 +38,7 @@ __all__ = [
     "end_ids",
     "fingerprint",
     "load_policy",
+    "load_reader",
     "merged_state",
     "pick_device",
     "replica",
@@ -82,6 +85,24 @@ def load_policy(
     return _quiet(model), tokenizer
 
 
+def load_reader(folder_or_name: str) -> tuple[PreTrainedTokenizerBase, int]:
+    """The tokenizer of such a folder, and the tokens its model can read; no weight is loaded.
+
+    Raises BadModel.
+    """
+    folder = find_folder(folder_or_name)
+    check_folder(folder)
+    tokenizer = _load_tokenizer(folder)
+    check_fragments(folder, tokenizer)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadModel(
+            folder, f"its config.json is of no known model ({first_line(error)})", "use another"
+        ) from error
+    return tokenizer, _context(config)
+
+
 def check_weights(place: str | Path, model: nn.Module) -> None:
     """Refuse weights that are not finite, or embeddings that are all zero. Raises BadModel."""
     for name, weight in model.named_parameters():
@@ -94,7 +115,11 @@ def check_weights(place: str | Path, model: nn.Module) -> None:
 
 def longest_row(model: PreTrainedModel) -> int:
     """Tokens that the model can read in one row; without a practical bound where it names none."""
-    named = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return _context(model.config)
+
+
+def _context(config: PreTrainedConfig) -> int:
+    named = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(named or 2**31 - 1)
 
 

@@ -55,6 +55,7 @@ class Task:
     confidence  in [0, 1]; 1 for a given reference, the margin for a consensus
     parent_id   the task this one was evolved from
     proposal_id the generator's rollout that wrote it
+    other_references  further answers that a rule takes for right; likelihood reads the first alone
     """
 
     id: str
@@ -65,6 +66,12 @@ class Task:
     round: int = 0
     parent_id: str | None = None
     proposal_id: str | None = None
+    other_references: tuple[str, ...] = ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Every answer that a rule takes for right, the first first; () where there is none yet."""
+        return (self.reference, *self.other_references) if self.reference else ()
 
     def __post_init__(self) -> None:
         if not self.question.strip():

@@ -23,6 +23,7 @@ from pipeline.types import (
     Rollout,
     StepRecord,
     Studied,
+    Task,
 )
 from store.blobs import little_endian, raw_text
 
@@ -144,6 +145,8 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, float):
         return int(value) if value.is_integer() else value
+    if isinstance(value, Task):
+        return _task(value)
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -151,3 +154,11 @@ def _plain(value: object) -> object:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [_plain(item) for item in value]
     raise TypeError(f"a digest reads plain values, not {type(value).__name__}")
+
+
+def _task(task: Task) -> dict[str, object]:
+    """The task's fields; other references only where it has some, as digests were before them."""
+    told = {field.name: _plain(getattr(task, field.name)) for field in fields(task)}
+    if not task.other_references:
+        del told["other_references"]
+    return told

@@ -311,7 +311,9 @@ def group_of(row: GroupRow, task: Task, rollouts: Sequence[RolloutRow]) -> Group
 
 
 def task_of(row: TaskRow) -> Task:
-    return _noun(Task, row, question=row.question_raw, reference=row.reference_raw)
+    others = tuple(cast("list[str]", row.other_references or []))
+    raw = {"question": row.question_raw, "reference": row.reference_raw}
+    return _noun(Task, row, **raw, other_references=others)
 
 
 def proposal_of(row: ProposalRow) -> ProposalEvidence:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Select, and_, select
+from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from store.chain import Span, ancestors, within
@@ -56,7 +56,7 @@ class Filter:
     form: str | None = None
     role: str | None = None
     task: str | None = None
-    limit: int = 100
+    limit: int | None = 100
 
 
 ALL = Filter()
@@ -233,6 +233,7 @@ def tasks(store: Store, run: str, only: Filter = ALL) -> list[Answer]:
                 TaskRow.made_round.label("round"),
                 TaskRow.question,
                 TaskRow.reference,
+                TaskRow.other_references,
                 TaskRow.origin,
                 TaskRow.confidence,
                 TaskRow.parent_id.label("parent"),
@@ -248,6 +249,19 @@ def tasks(store: Store, run: str, only: Filter = ALL) -> list[Answer]:
             .order_by(TaskRow.made_round.desc(), TaskRow.made_step.desc(), TaskRow.position)
         )
         return _answers(session, query.limit(only.limit))
+
+
+def origins(store: Store, run: str) -> dict[str, int]:
+    """How many of a run's tasks have a reference of each origin, inherited ones included."""
+    with store.reading() as session:
+        here = within(ancestors(session, run), TaskRow.run_id, TaskRow.made_round)
+        query = (
+            select(TaskRow.origin, func.count())
+            .where(here, TaskRow.state.in_(("seed", "admitted")))
+            .group_by(TaskRow.origin)
+            .order_by(TaskRow.origin)
+        )
+        return {str(origin): int(count) for origin, count in session.execute(query)}
 
 
 def _dropped(session: Session, spans: Sequence[Span], only: Filter) -> list[Answer]:

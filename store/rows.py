@@ -86,6 +86,7 @@ def task_row(run: str, task: Task, state: str, made: Made) -> Row:
         "question_digest": digest_of(task.question),
         "reference": readable(task.reference),
         "reference_raw": task.reference,
+        "other_references": list(task.other_references) or None,
     }
 
 

@@ -49,6 +49,7 @@ class TaskRow(Base):
     reference_raw: Mapped[str] = mapped_column(RawText)
     parent_id: Mapped[str | None]
     proposal_id: Mapped[str | None]
+    other_references: Mapped[JsonValue] = mapped_column(nullable=True)  # a list, NULL for none
 
 
 class ProposedRow(Base):

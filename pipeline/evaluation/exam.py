@@ -17,7 +17,7 @@ DEEP = 3  # held-out tasks this deep or deeper stand beyond every seed
 class ProbeItem:
     """A held-out task with its truth; never a Task of the run.
 
-    family and depth are "" and 0 where the source names none.
+    family and depth are "" and 0 where the source names none; other_references are right too.
     """
 
     id: str
@@ -25,6 +25,12 @@ class ProbeItem:
     reference: str
     family: str = ""
     depth: int = 0
+    other_references: tuple[str, ...] = ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Every answer that is right, the first first."""
+        return (self.reference, *self.other_references)
 
     def bare(self) -> Task:
         """The question as the solver may see it, without its reference."""

@@ -215,7 +215,9 @@ def test_the_answer_term_reaches_attempts_whose_tag_was_merged() -> None:
     made = merging()
     rollout = written(made, "<think>so</think>\n<answer>\n4\n</answer>")
     splice = Splice(made.behind_answer_tag, lambda task: made.closed_reference(task.reference))
-    share = plan([credited([rollout], [1.0], [0.5], reference="7")], splice, "solver@0", every=False)
+    share = plan(
+        [credited([rollout], [1.0], [0.5], reference="7")], splice, "solver@0", every=False
+    )
     assert (share.unspliced, share.rows[0].answer) == (0, made.closed_reference("7"))
     seen = share.rows[0].prompt + share.rows[0].tokens[: share.rows[0].fork]
     assert made.decode(seen).endswith("<answer>\n")

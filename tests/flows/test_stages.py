@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows import stages
+from flows.assemble import Parts
 from flows.errors import Refusal
-from flows.live import Live
-from flows.owning import Interrupted
+from flows.live import Live, Place, come_alive
+from flows.owning import Interrupted, Owning
 from flows.restore import Diverged
-from pipeline.config import TagsConfig
+from pipeline.config import RunConfig, TagsConfig
 from pipeline.faults import POINTS, arm, armed, disarm
 from store import invariants, ledger, points, questions
 from store.errors import Owned
-from tests.flows.scripted import SMALL, Bench, Heard
+from tests.flows.scripted import SMALL, Bench, Heard, scripted_parts
 
 
 class Pulled(RuntimeError):
@@ -279,3 +281,16 @@ def test_more_rounds_can_be_asked_for_later(bench: Bench) -> None:
     assert live.rounds == 3
     (run,) = questions.runs(bench.store)
     assert (run["status"], run["rounds_done"]) == ("done", 3)
+
+
+def test_what_was_done_to_a_source_is_said_once_when_a_run_begins(bench: Bench) -> None:
+    def assembled(config: RunConfig) -> Parts:
+        return replace(scripted_parts(config), told=["merged: 2 rows"])
+
+    heard = Heard()
+    with Owning(bench.store, bench.run) as lease:
+        place = Place(bench.store, bench.home, bench.run)
+        live = come_alive(place, lease, heard, assembled)
+        stages.begin(live)
+        stages.begin(live)  # as `resume` would
+    assert heard.said == ["merged: 2 rows"]

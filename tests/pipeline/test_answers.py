@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.answers import matches, normalise
+from pipeline.answers import matches, matches_any, normalise
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,10 @@ def test_an_empty_answer_matches_nothing_not_even_itself(nothing: str):
 @given(st.text())
 def test_normalising_twice_changes_nothing(text: str):
     assert normalise(normalise(text)) == normalise(text)
+
+
+def test_one_of_several_references_is_enough_and_none_is_none():
+    assert matches_any("Four.", ["4", "four"])
+    assert not matches_any("five", ["4", "four"])
+    assert not matches_any("four", [])
+    assert not matches_any("", ["", "four"])

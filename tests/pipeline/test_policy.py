@@ -22,6 +22,8 @@ from pipeline.policy import (
     end_ids,
     fingerprint,
     load_policy,
+    load_reader,
+    longest_row,
     merged_state,
     pick_device,
     replica,
@@ -54,6 +56,13 @@ def test_a_saved_model_loads_with_the_same_weights_and_its_tokenizer(folder: Pat
     assert fingerprint(merged_state(model)) == fingerprint(merged_state(tiny_model(vocab=264)))
     assert not model.training
     assert tokenizer.decode(encode(tokenizer, "<think>é</think>")) == "<think>é</think>"
+
+
+def test_a_reader_has_the_tokenizer_and_the_context_of_its_model(folder: Path) -> None:
+    model, whole = load_policy(str(folder), dtype=torch.float32, device="cpu")
+    tokenizer, context = load_reader(str(folder))
+    assert context == longest_row(model)
+    assert tokenizer.get_vocab() == whole.get_vocab()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

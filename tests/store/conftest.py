@@ -13,8 +13,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from store_story import tell
 
-from store.database import Store, parse_url
+from store.database import MIGRATIONS, Store, parse_url
 from store.schema import Base
+
+NEWEST = max(path.stem[1:5] for path in (MIGRATIONS / "versions").glob("v*.py"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,7 +48,7 @@ def postgres(server: str) -> str:
         there = set(inspect(connection).get_table_names())
         version = MigrationContext.configure(connection).get_current_revision()
     engine.dispose()
-    if version == "0002" and there >= set(Base.metadata.tables):
+    if version == NEWEST and there >= set(Base.metadata.tables):
         names = [table.name for table in reversed(Base.metadata.sorted_tables)]
         _do(server, *(f"DELETE FROM {name}" for name in names))
     elif there:
