@@ -32,6 +32,7 @@ MeterName = Literal[
     "judge",
     "rubric",
     "teacher",
+    "start",
 ]
 
 

@@ -60,9 +60,9 @@ RECIPES: dict[str, Recipe] = {
             "clip_low=0.2",
             "clip_high=0.2",
             "aggregate=sequence",
+            "reward.mix.kl=0.05",
         ),
-        "arXiv 2402.14740, clipped as TRL does",
-        "without a divergence in the reward",
+        "arXiv 2402.14740, clipped and with the divergence in the reward as TRL does",
     ),
     "gspo": Recipe(
         _learn(
@@ -116,14 +116,12 @@ RECIPES: dict[str, Recipe] = {
         "arXiv 2509.18314",
     ),
     "reinforce_pp": Recipe(
-        _learn("advantage=reinforce_pp", *_PPO, "aggregate=token"),
+        _learn("advantage=reinforce_pp", *_PPO, "aggregate=token", "reward.mix.kl=0.01"),
         "arXiv 2501.03262",
-        "without a divergence in the reward",
     ),
     "reinforce_pp_baseline": Recipe(
-        _learn("advantage=reinforce_pp_baseline", *_PPO, "aggregate=token"),
+        _learn("advantage=reinforce_pp_baseline", *_PPO, "aggregate=token", "reward.mix.kl=0.01"),
         "arXiv 2501.03262",
-        "without a divergence in the reward",
     ),
     "remax": Recipe(
         _learn("reward.name=mean_probability", "advantage=remax", "surrogate=pg", "aggregate=sum"),
@@ -131,24 +129,24 @@ RECIPES: dict[str, Recipe] = {
         "the reward must judge an attempt without its siblings; mean_probability is one",
     ),
     "psr": Recipe(
-        _learn("advantage=psr", *_PPO, "aggregate=token"),
+        _learn("reward.name=rule", "advantage=psr", *_PPO, "aggregate=token"),
         "arXiv 2506.01347",
-        "asks for a reward of 1 and 0",
+        "a rule tells right from wrong; any reward of 1 and 0 will do",
     ),
     "nsr": Recipe(
-        _learn("advantage=nsr", *_PPO, "aggregate=token"),
+        _learn("reward.name=rule", "advantage=nsr", *_PPO, "aggregate=token"),
         "arXiv 2506.01347",
-        "asks for a reward of 1 and 0",
+        "a rule tells right from wrong; any reward of 1 and 0 will do",
     ),
     "w_reinforce": Recipe(
-        _learn("advantage=w_reinforce", *_PPO, "aggregate=token"),
+        _learn("reward.name=rule", "advantage=w_reinforce", *_PPO, "aggregate=token"),
         "arXiv 2506.01347",
-        "asks for a reward of 1 and 0",
+        "a rule tells right from wrong; any reward of 1 and 0 will do",
     ),
     "pacs": Recipe(
-        _learn("advantage=rloo", "surrogate=pacs", "aggregate=sequence"),
+        _learn("reward.name=rule", "advantage=rloo", "surrogate=pacs", "aggregate=sequence"),
         "arXiv 2509.02522",
-        "asks for a reward of 1 and 0",
+        "a rule tells right from wrong; any reward of 1 and 0 will do",
     ),
     "pure": Recipe(
         _learn("advantage=pure_min", *_PPO, "aggregate=token"),

@@ -36,6 +36,7 @@ RewardName = Literal[
     "conciseness",
     "step_sum",
     "clip_and_delta",
+    "kl",
 ]
 Importance = Literal["essential", "important", "optional", "pitfall"]
 
