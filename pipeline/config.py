@@ -145,6 +145,15 @@ class SolverConfig(Section):
     max_tokens: Positive = Field(96, description="Longest attempt, in tokens.")
 
 
+class RubricItem(Section):
+    text: str = Field(
+        min_length=1, description="What an attempt has to be or do, such that meeting it is good."
+    )
+    weight: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Weight of the item among the others; only their proportions count."
+    )
+
+
 class VerifierConfig(Section):
     kind: Literal["perplexity"] = Field(
         "perplexity", description="What measures the reference given the reasoning."
@@ -159,6 +168,17 @@ class VerifierConfig(Section):
     )
     candidates: Positive = Field(
         4, description="Most distinct answers of a group that consensus weighs."
+    )
+    certainty: Literal["online", "offline"] = Field(
+        "online",
+        description="Whose certainty and entropy are read: of the policy in training, or of the "
+        "weights that the run began with.",
+    )
+    teacher_attempts: Positive = Field(
+        8, description="Attempts of each task whose answers vote, where the proxy is the teacher."
+    )
+    rubric: tuple[RubricItem, ...] = Field(
+        (), description="Items that the rubric asks of each attempt; a text and a weight each."
     )
 
 
