@@ -42,6 +42,9 @@ PROPOSAL = {
 }
 
 
+PLEA = {"plain": "{question}", "instructed": "{question}"}
+
+
 @dataclass(frozen=True)
 class Prompts:
     """Renders and encodes for one tokenizer.
@@ -69,6 +72,11 @@ class Prompts:
     def proposal(self, parent: str) -> tuple[int, ...]:
         """What the generator reads before it proposes a task like `parent`."""
         return self._render(PROPOSAL, parent)
+
+    def plea(self, text: str) -> tuple[int, ...]:
+        """A whole text that asks for something, as a user's turn where there are turns; control
+        strings in it are spelled out."""
+        return self._render(PLEA, text)
 
     def reasoning(self, text: str) -> tuple[int, ...]:
         """A reasoning block as it stands before an answer; () for no reasoning (NOVER: the block

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -14,9 +15,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from agents.generators import GENERATORS
 from agents.prompts import Prompts, Style
 from agents.solver import SamplingSolver
-from agents.verifiers import VERIFIERS
-from agents.verifiers.rule import Rule
+from agents.verifiers import METERS, VERIFIERS
+from agents.verifiers.panel import Panel
+from agents.verifiers.tools import Tools
 from flows.data import prepare
+from pipeline import advantages
 from pipeline.batch import Splice
 from pipeline.config import ModelConfig, RunConfig
 from pipeline.crew import Crew
@@ -36,8 +39,9 @@ from pipeline.policy import (
     replica,
     wrap_lora,
 )
-from pipeline.ports import Generator, Verifier
+from pipeline.ports import Generator, Meter, Verifier
 from pipeline.proxy import WeightProxy
+from pipeline.rewards import needed
 from pipeline.rewards.checks import refuse
 from pipeline.types import Line, PoolFigure, Remembered, Task
 
@@ -49,6 +53,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Parts:
     """Everything a run works with.
 
+    verifier   measures the reference's likelihood alone, as probes need it; the crew's has the
+               meters beside it that the run asks for
+    meter      makes the meter of a name
     generator  proposes for probes even where the run trains without one
     pool       filled once the frozen pool is made or read; the crew's syncs are measured on it
     told       what was done to a source's rows, a line each
@@ -65,6 +72,7 @@ class Parts:
     exam: Exam
     seeds: list[Task]
     probe_questions: list[str]
+    meter: Callable[[str], Meter]
     pool: list[PoolGroup] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
 
@@ -108,6 +116,8 @@ def assemble(config: RunConfig) -> Parts:
     verifier = VERIFIERS[config.verifier.kind](
         judge_engine, prompts, config.verifier, bases.context
     )
+    tools = _tools(bases, config, prompts, engines["solver"], judge_engine)
+    panel = Panel(verifier, [METERS[name](tools) for name in meters_of(config)])
     probed = GENERATORS["evolve" if config.generator.kind == "none" else config.generator.kind](
         engines.get("generator", engines["solver"]), prompts, config.generator, bases.context
     )
@@ -120,7 +130,7 @@ def assemble(config: RunConfig) -> Parts:
 
     return Parts(
         config=config,
-        crew=Crew(config, generator, solver, verifier, learner, proxy, figure),
+        crew=Crew(config, generator, solver, panel, learner, proxy, figure),
         learner=learner,
         proxy=proxy,
         generator=probed,
@@ -130,14 +140,33 @@ def assemble(config: RunConfig) -> Parts:
         exam=exam,
         seeds=environment.seed_tasks(),
         probe_questions=environment.probe_questions(),
+        meter=lambda name: METERS[name](tools),
         pool=pool,
         told=told,
     )
 
 
-def answer_rule() -> Rule:
-    """The meter that compares answers with references; whoever asks for it closes it."""
-    return Rule()
+def _tools(
+    bases: _Bases, config: RunConfig, prompts: Prompts, policy: LocalEngine, proxy: LocalEngine
+) -> Tools:
+    """What meters are made from; the frozen weights are loaded once, where one asks for them."""
+    return Tools(
+        policy=policy,
+        proxy=proxy,
+        frozen=cache(lambda: bases.engine(config.model.proxy_dtype, "solver@0")),
+        prompts=prompts,
+        config=config.verifier,
+        context=bases.context,
+        seed=config.seed,
+        max_tokens=config.solver.max_tokens,
+        temperature=config.solver.temperature,
+    )
+
+
+def meters_of(config: RunConfig) -> list[str]:
+    """The meters that read every attempt: what reward and advantage need, and those asked for."""
+    wanted = (*needed(config.reward), *advantages.needed(config.objective), *config.verifier.also)
+    return list(dict.fromkeys(wanted))
 
 
 class _Bases:

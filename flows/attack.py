@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from transformers.utils.logging import disable_progress_bar
 
 from agents.prompts import Prompts
-from flows.assemble import Parts, answer_rule, assemble
+from flows.assemble import Parts, assemble
 from flows.errors import Refusal
 from flows.home import Home
 from flows.listing import reading
@@ -30,6 +30,8 @@ from store import points, questions
 
 AT_ONCE = 8  # tasks measured in one call
 
+ATTACKED = ("rule", "judge")  # meters beside the likelihood
+
 
 @dataclass(frozen=True, slots=True)
 class Attacked:
@@ -44,11 +46,7 @@ def report(home: Home, run: str | None, tasks: int, *, json: bool) -> None:
     """Attack the verifiers of a run, or of the default configuration, and print what they took."""
     disable_progress_bar()
     parts = parts_of(home, run)
-    rule = answer_rule()
-    try:
-        found = attack(parts, [rule], tasks)
-    finally:
-        rule.close()
+    found = attack(parts, [parts.meter(name) for name in ATTACKED], tasks)
     if json:
         print(as_json(_plain(found)))
         return

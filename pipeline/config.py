@@ -153,6 +153,19 @@ class VerifierConfig(Section):
     candidates: Positive = Field(
         4, description="Most distinct answers of a group that consensus weighs."
     )
+    certainty: Literal["online", "offline"] = Field(
+        "online",
+        description="Whose certainty and entropy are read: of the policy in training, or of the "
+        "weights that the run began with.",
+    )
+    teacher_attempts: Positive = Field(
+        8, description="Attempts of each task whose answers vote, where the proxy is the teacher."
+    )
+    rubric: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="What the rubric asks of each attempt, an item each, such that meeting it is "
+        "good; reward.rubric says how much each counts.",
+    )
 
 
 class LearnerConfig(Section):
@@ -276,6 +289,12 @@ class RunConfig(Section):
             raise ValueError(
                 "objective.surrogate dppo corrects for the sampler by itself; "
                 'use objective.correction="none"'
+            )
+        asked, weighed = len(self.verifier.rubric), len(self.reward.rubric)
+        if weighed and asked != weighed:
+            raise ValueError(
+                f"reward.rubric weighs {weighed} items and verifier.rubric asks {asked}; give each "
+                "item its weight, or leave reward.rubric empty"
             )
         if (
             self.reward.name == "nover"

@@ -40,8 +40,8 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "rubric": (f"verifier.rubric={json.dumps(ITEMS)}", 'reward.rubric=["essential","optional"]'),
 }
 FAILURES: dict[str, tuple[str, ...]] = {
-    "self_certainty, frozen": ('reward.name="self_certainty"', 'verifier.confidence="frozen"'),
-    "self_certainty, policy": ('reward.name="self_certainty"',),
+    "self_certainty, offline": ('reward.name="self_certainty"', 'verifier.certainty="offline"'),
+    "self_certainty, online": ('reward.name="self_certainty"',),
     "majority_vote": ('reward.name="majority_vote"',),
     "step_sum": ('reward.name="step_sum"', 'reward.gate="off"', "solver.max_tokens=160"),
     "clip_and_delta": ('reward.name="clip_and_delta"', "solver.max_tokens=160"),

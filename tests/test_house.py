@@ -22,7 +22,7 @@ from pipeline.advantages import ADVANTAGES
 from pipeline.config import RunConfig, Section
 from pipeline.objectives import DIVERGENCES
 from pipeline.offline import OBJECTIVES
-from pipeline.ports import Generator, Verifier
+from pipeline.ports import Generator, Meter, Verifier
 from pipeline.rewards import REWARDS
 from pipeline.surrogates import SURROGATES
 from store.schema import STAGES
@@ -264,7 +264,11 @@ def test_every_choice_of_the_configuration_stands_in_its_table(
 
 @pytest.mark.parametrize(
     ("room", "table", "port"),
-    [(generators, "GENERATORS", Generator), (verifiers, "VERIFIERS", Verifier)],
+    [
+        (generators, "GENERATORS", Generator),
+        (verifiers, "VERIFIERS", Verifier),
+        (verifiers, "METERS", Meter),
+    ],
 )
 def test_a_table_asks_for_whatever_fills_the_port(room: ModuleType, table: str, port: type) -> None:
     _, made = get_args(get_type_hints(room)[table])

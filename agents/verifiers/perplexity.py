@@ -15,13 +15,11 @@ from dataclasses import dataclass, field
 import torch
 
 from agents.prompts import Prompts
+from agents.verifiers.reasonings import BARE, Asked, Logprobs, Reasonings, candidates
 from pipeline import measures
-from pipeline.answers import normalise
 from pipeline.config import VerifierConfig
-from pipeline.ports import Consensus, Engine, ScoreRequest
-from pipeline.types import Evidence, Group, Rollout, Transcript
-
-Logprobs = tuple[float, ...]
+from pipeline.ports import Consensus, Engine
+from pipeline.types import Evidence, Group
 
 
 @dataclass(slots=True)
@@ -48,9 +46,8 @@ class Perplexity:
         """Evidence of each rollout; malformed rollouts are not scored, and say so."""
         self._forget_other_versions()
         wanted = [g for g in groups if (g.id, g.task.reference) not in self.scored]
-        for group, rows in zip(
-            wanted, self._score(wanted, [(g.task.reference,) for g in wanted]), strict=True
-        ):
+        asked = [self._asked(g, (g.task.reference,)) for g in wanted]
+        for group, rows in zip(wanted, self._reasonings().score(asked), strict=True):
             self.scored[group.id, group.task.reference] = {i: row[0] for i, row in rows.items()}
         evidence = [
             self._evidence(group, self.scored.pop((group.id, group.task.reference)))
@@ -67,12 +64,14 @@ class Perplexity:
         with itself at full confidence.
         """
         self._forget_other_versions()
-        candidates = [self._candidates(group) for group in groups]
-        asked = [(g, c) for g, c in zip(groups, candidates, strict=True) if c]
-        tables = iter(self._score([g for g, _ in asked], [c for _, c in asked]))
+        found = [candidates(group, self.config.candidates) for group in groups]
+        asked = [
+            self._asked(g, answers) for g, answers in zip(groups, found, strict=True) if answers
+        ]
+        tables = iter(self._reasonings().score(asked))
         return [
             self._consensus(group, answers, next(tables)) if answers else Consensus("", 0.0, 0.0)
-            for group, answers in zip(groups, candidates, strict=True)
+            for group, answers in zip(groups, found, strict=True)
         ]
 
     def forget(self) -> None:
@@ -87,7 +86,7 @@ class Perplexity:
     def _consensus(
         self, group: Group, answers: tuple[str, ...], rows: dict[int, tuple[Logprobs, ...]]
     ) -> Consensus:
-        reasoned = [rows[i] for i in rows if i >= 0]
+        reasoned = [rows[i] for i in rows if i != BARE]
         table = torch.tensor(
             [[min(sum(row), 0.0) for row in scores] for scores in reasoned], dtype=torch.float64
         )
@@ -97,67 +96,18 @@ class Perplexity:
         self.scored[group.id, answers[best]] = {i: scores[best] for i, scores in rows.items()}
         return Consensus(answers[best], confidence, spread)
 
-    def _candidates(self, group: Group) -> tuple[str, ...]:
-        """Distinct answers, the most frequent first, each in its first wording.
+    def _reasonings(self) -> Reasonings:
+        return Reasonings(self.engine, self.prompts, self.context)
 
-        () where fewer than half of the attempts are well formed.
-        """
-        counts: dict[str, int] = {}
-        wording: dict[str, str] = {}
-        for transcript in group.transcripts:
-            if transcript.form == "ok":
-                key = normalise(transcript.final)
-                counts[key] = counts.get(key, 0) + 1
-                wording.setdefault(key, transcript.final)
-        if 2 * sum(counts.values()) < len(group.transcripts):
-            return ()
-        ordered = sorted(counts, key=lambda key: -counts[key])  # stable: ties by first seen
-        return tuple(wording[key] for key in ordered if key)[: self.config.candidates]
-
-    def _score(
-        self, groups: Sequence[Group], targets: Sequence[tuple[str, ...]]
-    ) -> list[dict[int, tuple[Logprobs, ...]]]:
-        """Per group: rollout index -> log-probabilities of each target; -1 is no reasoning.
-
-        Rows that do not fit the proxy's context are left out, never cut.
-        """
-        requests, kept = [], []
-        for group, texts in zip(groups, targets, strict=True):
-            prompt = self.prompts.attempt(group.task.question)
-            ids = tuple(self.prompts.closed_reference(text) for text in texts)
-            room = self.context - len(prompt) - max(map(len, ids))
-            known = all((group.task.question, text) in self.baselines for text in texts)
-            contexts = {} if known else {-1: self.prompts.open_answer}
-            contexts |= {
-                i: self._context(group.rollouts[i], t)
-                for i, t in enumerate(group.transcripts)
-                if t.form == "ok"
-            }
-            fitting = {i: c for i, c in contexts.items() if len(c) <= room}
-            kept.append(tuple(fitting))
-            requests.append(
-                ScoreRequest(prompt, tuple(fitting.values()), tuple(ids for _ in fitting))
-            )
-        scores = self.engine.score(requests)
-        return [
-            dict(zip(indices, rows, strict=True))
-            for indices, rows in zip(kept, scores, strict=True)
-        ]
-
-    def _context(self, rollout: Rollout, transcript: Transcript) -> tuple[int, ...]:
-        """What stands before the reference: the sampled tokens up to the opening answer tag.
-
-        Where the tokens hold no such tag, the parsed reasoning, encoded anew.
-        """
-        behind = self.prompts.behind_answer_tag(rollout)
-        if behind is None:
-            return self.prompts.reasoning(transcript.first) + self.prompts.open_answer
-        return rollout.tokens[rollout.written.index(True) : behind]
+    def _asked(self, group: Group, answers: tuple[str, ...]) -> Asked:
+        """Under no reasoning too, where a baseline is not known yet."""
+        known = all((group.task.question, text) in self.baselines for text in answers)
+        return Asked(group, answers, bare=not known)
 
     def _evidence(self, group: Group, rows: dict[int, Logprobs]) -> tuple[Evidence, ...]:
         key = (group.task.question, group.task.reference)
-        if -1 in rows:
-            self.baselines.setdefault(key, rows[-1])
+        if BARE in rows:
+            self.baselines.setdefault(key, rows[BARE])
         baseline = self.baselines.get(key, ())
         return tuple(self._one(group, i, rows.get(i), baseline) for i in range(len(group.rollouts)))
 

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Literal
 
-from pipeline.answers import matches
+from pipeline.answers import matches_any
 from pipeline.types import Group, Reading, Task, Transcript
 
 CHILD = Path(__file__).with_name("math_child.py")
@@ -109,12 +109,13 @@ class Rule:
     """Fills the Meter port: values are (exact, normalised, math), each 0.0 or 1.0.
 
     exact       equal but for surrounding white space
-    normalised  `pipeline.answers.matches`
+    normalised  `pipeline.answers.matches_any`
     math        equal to math-verify, or by one of the two before; known false accepts are
                 10 | 10%, 90 degrees | 90, {1, 2} | (1, 2) and units left out
 
-    Status "timeout" where mathematics took too long, "score_error" where it could not be done,
-    "not_measured" for a task without a reference. A verdict is kept for its pair of texts.
+    Of several references one is enough. Status "timeout" where mathematics took too long,
+    "score_error" where it could not be done, "not_measured" for a task without a reference. A
+    verdict is kept for its pair of texts.
     """
 
     child: MathChild = field(default_factory=MathChild)
@@ -143,9 +144,10 @@ class Rule:
             return Reading("rule", self.version, "malformed", detail=transcript.form)
         if not task.reference.strip():
             return Reading("rule", self.version, "not_measured", detail="no reference")
-        answer, reference = transcript.final, task.reference
-        exact, normalised = answer.strip() == reference.strip(), matches(answer, reference)
-        verdict = "yes" if exact or normalised else self._verdict(reference, answer)
+        answer = transcript.final
+        exact = any(answer.strip() == reference.strip() for reference in task.references)
+        normalised = matches_any(answer, task.references)
+        verdict = "yes" if exact or normalised else self._best(task.references, answer)
         if verdict == "timeout":
             told = f"not compared within {self.child.deadline:g} s"
             return Reading("rule", self.version, "timeout", detail=told)
@@ -154,6 +156,13 @@ class Rule:
             return Reading("rule", self.version, "score_error", detail=told)
         values = (float(exact), float(normalised), float(verdict == "yes"))
         return Reading("rule", self.version, "measured", values)
+
+    def _best(self, references: Sequence[str], answer: str) -> Verdict:
+        """What mathematics says of the answer: "yes" where one reference agrees, and "no" only
+        where all could be compared."""
+        verdicts = [self._verdict(reference, answer) for reference in references]
+        worst: tuple[Verdict, ...] = ("yes", "timeout", "error")
+        return next((one for one in worst if one in verdicts), "no")
 
     def _verdict(self, reference: str, answer: str) -> Verdict:
         key = (reference, answer, self.version)

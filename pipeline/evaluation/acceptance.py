@@ -82,6 +82,7 @@ ACCEPTS: dict[str, Acceptance] = {
     "exact": Acceptance(reads("rule", 0), ANSWER_ONLY),
     "normalised": Acceptance(reads("rule", 1), ANSWER_ONLY),
     "math": Acceptance(reads("rule", 2), ANSWER_ONLY),
+    "judge": Acceptance(reads("judge", 0), ANSWER_ONLY),
 }
 
 

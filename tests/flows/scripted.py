@@ -13,6 +13,7 @@ from torch import Tensor
 from agents.generators.evolve import Evolve
 from agents.prompts import Prompts
 from agents.solver import SamplingSolver
+from agents.verifiers import METERS
 from agents.verifiers.perplexity import Perplexity
 from flows.assemble import Parts
 from flows.home import Home, make_home
@@ -97,10 +98,15 @@ def scripted_parts(config: RunConfig) -> Parts:
     verifier = Perplexity(judge.engine, prompts, config.verifier, CONTEXT)
     generator = Evolve(speaker.engine, prompts, config.generator, CONTEXT)
     exam = environment.exam()
+    tools = Tools(
+        speaker.engine, judge.engine, lambda: judge.engine, prompts, config.verifier, CONTEXT,
+        config.seed, config.solver.max_tokens,
+    )  # fmt: skip
+    panel = Panel(verifier, [METERS[name](tools) for name in meters_of(config)])
     proposes = generator if config.generator.kind != "none" else None
     parts = Parts(
         config=config,
-        crew=Crew(config, proposes, solver, verifier, learner, proxy, lambda: figure()),
+        crew=Crew(config, proposes, solver, panel, learner, proxy, lambda: figure()),
         learner=learner,
         proxy=proxy,
         generator=generator,
@@ -110,6 +116,7 @@ def scripted_parts(config: RunConfig) -> Parts:
         exam=exam,
         seeds=environment.seed_tasks(),
         probe_questions=environment.probe_questions(),
+        meter=lambda name: METERS[name](tools),
     )
 
     def figure():

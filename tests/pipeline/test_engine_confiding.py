@@ -34,7 +34,7 @@ def flat(found: list[Confidences]) -> list[Confidence]:
     return [one for request in found for context in request for one in context]
 
 
-def close(one: object, other: object, atol: float = 1e-6) -> None:
+def assert_near(one: object, other: object, atol: float = 1e-6) -> None:
     torch.testing.assert_close(one, other, atol=atol, rtol=0.0)
 
 
@@ -52,19 +52,19 @@ def test_certainty_is_the_divergence_of_the_distribution_from_the_uniform_one(
     logits: list[float], certainty: float
 ) -> None:
     # by hand for [2, 0, 0, 0]: ln(e^2 + 3) - 2/4 - ln 4
-    close(seen(torch.tensor([logits]))[1], torch.tensor([certainty]))
+    assert_near(seen(torch.tensor([logits]))[1], torch.tensor([certainty]))
 
 
 def test_entropy_is_in_nats_and_largest_for_equals() -> None:
     # a half and two quarters: 1.5 ln 2
     table = torch.tensor([[0.5, 0.25, 0.25, 0.0], [0.25, 0.25, 0.25, 0.25]]).log()
-    close(seen(table)[2], torch.tensor([1.5 * math.log(2), math.log(4)]))
+    assert_near(seen(table)[2], torch.tensor([1.5 * math.log(2), math.log(4)]))
 
 
 def test_neither_depends_on_a_constant_added_to_all_logits_nor_on_their_order() -> None:
     logits = torch.randn(9, 50, generator=torch.Generator().manual_seed(3))
-    close(seen(logits + 7.0)[1:], seen(logits)[1:], atol=5e-6)
-    close(seen(logits.flip(1))[1:], seen(logits)[1:])
+    assert_near(seen(logits + 7.0)[1:], seen(logits)[1:], atol=5e-6)
+    assert_near(seen(logits.flip(1))[1:], seen(logits)[1:])
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_that_only_pad_the_head_inflate_no_certainty() -> None:
     real = torch.tensor([[2.0, 0.0, 0.0, 0.0]])
     padded = torch.cat([real, torch.full((1, 4), -60.0)], dim=1)
-    close(seen(padded, words=4)[1:], seen(real)[1:])
+    assert_near(seen(padded, words=4)[1:], seen(real)[1:])
     assert float(seen(padded)[1]) > 20.0  # what the padding would make of it
     assert torch.equal(seen(padded, words=4)[0], looks.logprobs(padded, torch.tensor([0]))[0])
 
@@ -96,9 +96,9 @@ def test_an_engine_confides_what_plain_forwards_say(seed: int) -> None:
                 wanted = logs.gather(1, torch.tensor(target)[:, None])[:, 0]
                 certainty = -math.log(64) - logs.mean(-1)
                 entropy = -(logs.exp() * logs).sum(-1)
-                close(list(one.logprobs), wanted.tolist(), atol=2e-5)
-                close(list(one.certainty), certainty.tolist(), atol=2e-5)
-                close(list(one.entropy), entropy.tolist(), atol=2e-5)
+                assert_near(list(one.logprobs), wanted.tolist(), atol=2e-5)
+                assert_near(list(one.certainty), certainty.tolist(), atol=2e-5)
+                assert_near(list(one.entropy), entropy.tolist(), atol=2e-5)
                 assert min(one.certainty) >= 0.0
                 assert 0.0 <= min(one.entropy) <= max(one.entropy) <= math.log(64)
 
@@ -118,8 +118,8 @@ def test_bounds_change_batches_and_not_confidences(limits: Limits) -> None:
         flat(engine_of(model, bound).confide(requests)) for bound in (limits, Limits())
     )
     for one, other in zip(bounded, whole, strict=True):
-        close(list(one.certainty), list(other.certainty), atol=1e-5)
-        close(list(one.entropy), list(other.entropy), atol=1e-5)
+        assert_near(list(one.certainty), list(other.certainty), atol=1e-5)
+        assert_near(list(one.entropy), list(other.entropy), atol=1e-5)
 
 
 def test_a_text_longer_than_one_stride_is_confided_in_parts(
@@ -130,7 +130,7 @@ def test_a_text_longer_than_one_stride_is_confided_in_parts(
     (whole,) = flat(engine.confide([request]))
     monkeypatch.setattr("pipeline.engine.rows.STRIDE", 3)
     (parts,) = flat(engine.confide([request]))
-    close(list(parts.certainty), list(whole.certainty), atol=1e-5)
+    assert_near(list(parts.certainty), list(whole.certainty), atol=1e-5)
 
 
 def test_siblings_read_their_prompt_once() -> None:
