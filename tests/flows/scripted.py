@@ -14,8 +14,10 @@ from agents.generators.evolve import Evolve
 from agents.prompts import Prompts
 from agents.solver import SamplingSolver
 from agents.verifiers import METERS
+from agents.verifiers.panel import Panel
 from agents.verifiers.perplexity import Perplexity
-from flows.assemble import Parts
+from agents.verifiers.tools import Tools
+from flows.assemble import Parts, meters_of
 from flows.home import Home, make_home
 from flows.live import Live, Place, come_alive
 from flows.owning import Owning
