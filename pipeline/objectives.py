@@ -89,15 +89,21 @@ def k1(logprobs: Tensor, reference: Tensor) -> Tensor:
 
 
 def k2(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """d^2 / 2 with d = reference - logprobs, >= 0: biased in value, with the divergence's gradient
-    for tokens sampled from the policy (verl names it mse)."""
+    """d^2 / 2 with d = reference - logprobs: the divergence's gradient, a biased value.
+
+    logprobs, reference  [S], of tokens sampled from the policy
+    ->                   [S], >= 0
+    Source: J. Schulman, Approximating KL Divergence, 2020 (verl names it mse).
+    """
     return 0.5 * (reference - logprobs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT) ** 2
 
 
 def k3(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """exp(d) - d - 1 with d = reference - logprobs: per token >= 0, its mean the KL divergence.
+    """exp(d) - d - 1 with d = reference - logprobs: the divergence's value, another gradient.
 
-    Unbiased in value for tokens sampled from the policy; its gradient is not the divergence's own.
+    logprobs, reference  [S], of tokens sampled from the policy
+    ->                   [S], >= 0, its mean the KL divergence
+    Source: GRPO, arXiv 2402.03300; J. Schulman, Approximating KL Divergence, 2020.
     """
     gap = (reference - logprobs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     return torch.expm1(gap) - gap

@@ -24,6 +24,7 @@ readings, passes (one look for two meters), reasonings (answers scored under rea
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import update_wrapper
 
 from agents.prompts import Prompts
 from agents.verifiers.certainty import Certainty, Entropy
@@ -47,6 +48,12 @@ VERIFIERS: dict[str, Callable[[Engine, Prompts, VerifierConfig, int], Verifier]]
     "perplexity": Perplexity
 }
 
+
+def _made(kind: type[Meter], make: Callable[[Tools], Meter]) -> Callable[[Tools], Meter]:
+    """A meter that takes other arguments than the tools, under its own name and docstring."""
+    return update_wrapper(make, kind, updated=())
+
+
 METERS: dict[str, Callable[[Tools], Meter]] = {
     "certainty": Certainty,
     "entropy": Entropy,
@@ -57,8 +64,8 @@ METERS: dict[str, Callable[[Tools], Meter]] = {
     "judge": Judge,
     "rubric": Rubric,
     "teacher": Teacher,
-    "start": lambda tools: Start(tools.frozen(), tools.temperature),
-    "rule": lambda tools: Rule(),
-    "vote": lambda tools: Vote(),
-    "shape": lambda tools: Shape(tools.prompts),
+    "start": _made(Start, lambda tools: Start(tools.frozen(), tools.temperature)),
+    "rule": _made(Rule, lambda tools: Rule()),
+    "vote": _made(Vote, lambda tools: Vote()),
+    "shape": _made(Shape, lambda tools: Shape(tools.prompts)),
 }
