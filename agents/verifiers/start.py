@@ -14,6 +14,9 @@ from pipeline.types import Group, Reading, Rollout
 class Start:
     """Fills the Meter port with an engine under the starting weights, which never change.
 
+    values [written]: each token's log-probability when sampled less that under the start, in nats
+    (k1, of either sign).
+
     temperature  of the attempts. Raises ValueError for any but 1, at which the engine scores: the
                  two log-probabilities would be of different distributions
     """
