@@ -1,6 +1,7 @@
 """Engines: whatever samples and scores tokens behind `ports.Engine`.
 
 cache     keys and values in buffers made once, written in place
+grouped   attention whose heads share keys, without a copy of the keys for each
 rows      rows of tokens a causal language model has read, to be read on, repeated, thinned out
 sampling  completions drawn by inverse CDF, one random stream per completion
 looks     what is read off logits: log-probabilities, certainty, entropy
