@@ -19,7 +19,7 @@ from flows.near import earlier_pairs, nearest_pairs
 from flows.sources import Numbered, load
 from pipeline.answers import normalise
 from pipeline.choices import letter_text
-from pipeline.config import DataConfig, RunConfig
+from pipeline.config import DataConfig, RunConfig, TagsConfig
 from pipeline.environments.table import Row, cut, merge, mixed
 from pipeline.skeleton import strip_skeleton
 
@@ -97,14 +97,16 @@ def read_source(config: DataConfig) -> Source:
     for change in (_strip, _convert, _merge):
         sides, more = change(sides, config)
         done += more
+    done.append(_bracketed(sides))
     return Source(tuple(sides[0]), tuple(sides[1]), splits, _shared(found, config), tuple(done))
 
 
 def fit(source: Source, prompts: Encodes, config: RunConfig, context: int) -> Source:
     """Nothing is longer than the model reads: such rows refuse the source, or are left out.
 
-    Raises Refusal under too_long "refuse".
+    Raises Refusal under too_long "refuse", and for a reference that holds a tag of the run's own.
     """
+    _check_tags((*source.train, *source.held), config.tags)
     if config.data.too_long == "refuse":
         check_lengths((*source.train, *source.held), prompts, config, context)
         return source
@@ -252,6 +254,33 @@ def _merge(sides: Sides, config: DataConfig) -> tuple[Sides, list[Done]]:
         ),
     ]
     return [list(one.rows) for one in merged], done
+
+
+def _bracketed(sides: Sides) -> Done:
+    """References with angle brackets: text like any other, unless they are the run's own tags."""
+    found = [(row, _short(row.reference)) for side in sides for row in side if _in_brackets(row)]
+    return _done("bracketed", found, "references with angle brackets; kept as they are")
+
+
+def _in_brackets(row: Row) -> bool:
+    return any(sign in one for one in row.references for sign in "<>")
+
+
+def _check_tags(rows: Sequence[Row], tags: TagsConfig) -> None:
+    """Refuse references that no well-formed attempt could give: its own tags would end it."""
+    own = [f"<{slash}{name}>" for name in (tags.reasoning, tags.answer) for slash in ("", "/")]
+    problems = [
+        f"row {row.number}: the reference holds {tag}"
+        for row in rows
+        for tag in own
+        if any(tag in one for one in row.references)
+    ]
+    if problems:
+        raise Refusal(
+            f"{len(problems)} references hold a tag of the run's own",
+            problems,
+            "correct them, or rename the tags: tags.reasoning, tags.answer",
+        )
 
 
 def _near(train: Sequence[Row], held: Sequence[Row], threshold: float) -> list[Alike]:

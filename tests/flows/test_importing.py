@@ -42,8 +42,8 @@ def test_everything_done_to_a_source_is_told_with_examples(file: Path) -> None:
     found = told(file, "data.too_long=drop")
     assert (found["splits"], found["shared"], found["refused"]) == ({"": 22}, {}, None)
     assert counts(found) == {
-        "read": 22, "stripped": 20, "merged": 1, "conflicting": 1, "too_long": 1, "across": 0,
-        "across_near": 0, "near": 0,
+        "read": 22, "stripped": 20, "merged": 1, "conflicting": 1, "bracketed": 0, "too_long": 1,
+        "across": 0, "across_near": 0, "near": 0,
     }  # fmt: skip
     assert found["train"] + found["probe"] == 20
     by_name = {one["name"]: one for one in found["done"]}

@@ -214,3 +214,16 @@ def test_rows_too_long_refuse_the_source_or_are_dropped_and_counted(tmp_path: Pa
         assert dropped.count == 1
         assert dropped.examples == ((31, "question and reference take 90 + 3 tokens"),)
         assert f"too_long: 1 {dropped.told}" in found.told()
+
+
+def test_references_with_brackets_are_counted_and_those_with_a_tag_of_the_run_refused(
+    tmp_path: Path,
+) -> None:
+    rows = [asked(f"How much is {n}?", "x < 3") for n in range(4)]
+    made = config(tmp_path / "a.jsonl", [*rows, asked("What ends it?", "</answer>")])
+    source = read_source(made.data)
+    assert counts(source)["bracketed"] == 5
+    with pytest.raises(Refusal, match=r"row 5: the reference holds </answer>"):
+        fit(source, Letters(), made, 10_000)
+    renamed = made.model_copy(update={"tags": made.tags.model_copy(update={"answer": "final"})})
+    assert len(fit(source, Letters(), renamed, 10_000).train) == 5
