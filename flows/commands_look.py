@@ -65,6 +65,9 @@ def rollouts(
     round: Round = None,
     role: Role = None,
     form: Form = None,
+    readings: Annotated[
+        bool, typer.Option("--readings", help="What meters read of them, a row each.")
+    ] = False,
     limit: Limit = 100,
     json: Json = False,
 ) -> None:
@@ -75,7 +78,7 @@ def rollouts(
         from store.questions import Filter
 
         only = Filter(round=round, role=role, form=form, limit=limit)
-        listing.list_rollouts(edge.home, (subject, run), only, json=json)
+        listing.list_rollouts(edge.home, (subject, run), only, readings=readings, json=json)
 
 
 def lineage(

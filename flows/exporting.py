@@ -16,18 +16,20 @@ from pipeline.config import RunConfig
 from store import questions
 from store.database import Store
 from store.questions import Answer, Filter
+from store.readings import readings_of
 
 # what is told of attempts and held-out tasks by truth, which nothing that trains may read
 TRUTH = ("right", "per_task")
 QUERIES: dict[str, Callable[[Store, str, Filter], list[Answer]]] = {
     "tasks": questions.tasks,
     "rollouts": questions.rollouts,
+    "readings": readings_of,
     "updates": lambda store, run, _: questions.updates(store, run),
     "syncs": lambda store, run, _: questions.syncs(store, run),
     "rounds": lambda store, run, _: questions.rounds(store, run),
     "probes": lambda store, run, _: questions.probes(store, run),
 }
-NARROWED = ("tasks", "rollouts")  # the listings that a filter speaks of
+NARROWED = ("tasks", "rollouts", "readings")  # the listings that a filter speaks of
 
 
 @dataclass(frozen=True, slots=True)

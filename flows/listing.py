@@ -26,6 +26,7 @@ from store.database import Store, parse_url
 from store.errors import Unknown
 from store.lineage import Node, lineage
 from store.questions import Answer, Filter
+from store.readings import readings_of
 
 WIDE = 1000  # characters that a table may take; a narrower terminal wraps its lines
 FORMATS = (".png", ".svg", ".pdf")
@@ -38,14 +39,21 @@ WORDS = {
     "form": get_args(Form),
 }
 
-BESIDE = ("step", "round", "seconds")  # what a step says once, not each of its rows
+BESIDE = (
+    "step",
+    "round",
+    "seconds",
+    "resampled",
+    "studied",
+)  # what a step says once, not each of its rows
 
 # what fits on a terminal; --json has every column
 TASK_COLUMNS = ("id", "confidence", "right", "reference", "question")
 DROP_COLUMNS = ("id", "drop", "similarity", "text")
 UPDATE_COLUMNS = (
-    "step", "round", "line", "loss", "tokens", "dead_groups", "unspliced", "mismatch",
+    "step", "round", "line", "loss", "tokens", "dead_groups", "resampled", "mismatch",
 )  # fmt: skip
+READING_COLUMNS = ("id", "source", "status", "mean", "count", "version", "detail")
 ROLLOUT_COLUMNS = ("id", "form", "reward", "advantage", "right", "text")
 
 
@@ -111,7 +119,7 @@ def _by_step(updates: Sequence[Answer], syncs: Sequence[Answer]) -> list[Answer]
         {
             "step": step,
             "round": (taught or moved)[0]["round"],
-            "seconds": taught[0]["seconds"] if taught else None,
+            **{key: taught[0][key] if taught else None for key in BESIDE[2:]},
             "updates": [{k: v for k, v in row.items() if k not in BESIDE} for row in taught],
             "syncs": [{k: v for k, v in row.items() if k not in BESIDE} for row in moved],
         }
@@ -127,8 +135,10 @@ def list_tasks(home: Home, run: str, only: Filter, *, json: bool) -> None:
     _show(rows, DROP_COLUMNS if only.drop else TASK_COLUMNS, json=json)
 
 
-def list_rollouts(home: Home, wanted: tuple[str, str], only: Filter, *, json: bool) -> None:
-    """Rollouts of a run, or of one task of it.
+def list_rollouts(
+    home: Home, wanted: tuple[str, str], only: Filter, *, readings: bool, json: bool
+) -> None:
+    """Rollouts of a run or of one task of it, or what meters read of them.
 
     wanted  a run or a task, and the run the task is in
     """
@@ -140,10 +150,10 @@ def list_rollouts(home: Home, wanted: tuple[str, str], only: Filter, *, json: bo
         except Unknown:
             name = questions.resolve(store, run)
             only = Filter(**{**asdict(only), "task": subject})
-        rows = questions.rollouts(store, name, only)
+        rows = (readings_of if readings else questions.rollouts)(store, name, only)
         if not rows and only.task == subject:
             lineage(store, name, subject)  # raises Unknown where there is no such thing
-    _show(rows, ROLLOUT_COLUMNS, json=json)
+    _show(rows, READING_COLUMNS if readings else ROLLOUT_COLUMNS, json=json)
 
 
 def check_words(only: Filter) -> None:

@@ -196,12 +196,15 @@ def syncs(store: Store, run: str) -> list[Answer]:
 
 
 def updates(store: Store, run: str) -> list[Answer]:
-    """What each step did to each line of weights, with the seconds it took."""
+    """What each step did to each line of weights, with the seconds it took.
+
+    resampled  groups attempted anew because others taught nothing; studied, those read from a store
+    """
     with store.reading() as session:
         here = within(ancestors(session, run), StepRow.run_id, StepRow.round)
         columns = [column for column in UpdateRow.__table__.columns if column.name != "run_id"]
         joined = (
-            select(StepRow.round, *columns, StepRow.seconds)
+            select(StepRow.round, *columns, StepRow.seconds, StepRow.resampled, StepRow.studied)
             .join(
                 UpdateRow,
                 _same_key((UpdateRow.run_id, StepRow.run_id), (UpdateRow.step, StepRow.step)),

@@ -9,11 +9,12 @@ import pytest
 from datasets import load_dataset, load_from_disk
 
 from flows.exporting import QUERIES
+from pipeline.config import RunConfig
 from pipeline.types import Task
 from store.database import Store
 from store.leases import acquire_lease
 from store.ledger import NewRun, Truth, create_run, record_seed_tasks, record_truth
-from tests.flows.scripted import Bench
+from tests.flows.scripted import SMALL, Bench
 from tests.flows.test_cli import coclimb
 
 TASKS = [
@@ -124,7 +125,8 @@ def test_what_cannot_be_exported_writes_nothing(
 
 
 def test_every_listing_of_a_run_can_be_written_in_every_form(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "home")
+    tree = SMALL.model_dump(mode="json") | {"verifier": {"also": ["vote"]}}
+    bench = Bench(tmp_path / "home", RunConfig.model_validate(tree))
     bench.go_on()
     bench.store.close()
     for what in QUERIES:

@@ -7,8 +7,11 @@ import json
 import pytest
 
 from flows.errors import Refusal
+from flows.listing import list_rollouts
 from flows.replay import compare, replay
 from pipeline.config import RunConfig
+from store import invariants, ledger
+from store.questions import Filter
 from store.retold import Retold, retell
 from tests.flows.scripted import SMALL, Bench
 
@@ -74,3 +77,29 @@ def test_a_word_that_is_no_reward_is_refused_with_the_nearest(bench: Bench) -> N
     with pytest.raises(Refusal) as told:
         replay(bench.home, "run", ["reward.name=novr"], json=False)
     assert "did you mean 'nover'" in " ".join(told.value.problems)
+
+
+@pytest.fixture(scope="module")
+def metered(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    tree = SMALL.model_dump(mode="json") | {"verifier": {"also": ["vote", "shape"]}, "rounds": 1}
+    made = Bench(tmp_path_factory.mktemp("metered"), RunConfig.model_validate(tree))
+    made.go_on()
+    return made
+
+
+def test_what_meters_read_is_stored_listed_and_judged_anew(
+    metered: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = compare(retell(metered.store, "run", sources=("vote",)), with_reward("majority_vote"))
+    assert found.missing == {}
+    assert {value for one in found.compared for value in one.now} == {0.0, 1.0}
+    list_rollouts(metered.home, ("run", "last"), Filter(), readings=True, json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["source"] for row in rows} == {"vote", "shape"}
+    assert invariants.verify(metered.store, None, metered.home.root)["violations"] == []
+
+
+def test_a_run_with_meters_comes_back_from_the_store_as_it_was(metered: Bench) -> None:
+    [first, *_] = ledger.load_steps(metered.store, "run", 1)
+    told = [e for c in first.credited if c.judged.group.role == "solver" for e in c.judged.evidence]
+    assert {tuple(r.source for r in e.readings) for e in told} == {("vote", "shape")}
