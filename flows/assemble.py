@@ -94,7 +94,7 @@ def assemble(config: RunConfig) -> Parts:
     Raises BadModel for a base that cannot be used, Contradiction for rewards that cannot be as the
     settings have them, and the errors of `flows.data` for a file.
     """
-    refuse(config.reward, config.objective.advantage)
+    refuse(config)
     bases = _Bases(config.model)
     prompts = Prompts(bases.tokenizer, config.tags, bases.style)
     environment, told = _environment(config, prompts, bases.context)
@@ -149,11 +149,13 @@ def assemble(config: RunConfig) -> Parts:
 def _tools(
     bases: _Bases, config: RunConfig, prompts: Prompts, policy: LocalEngine, proxy: LocalEngine
 ) -> Tools:
-    """What meters are made from; the frozen weights are loaded once, where one asks for them."""
+    """What meters are made from. The frozen weights are read from their folder once a meter asks,
+    and never kept for none; in the sampler's format, so that the policy begins at no distance.
+    """
     return Tools(
         policy=policy,
         proxy=proxy,
-        frozen=cache(lambda: bases.engine(config.model.proxy_dtype, "solver@0")),
+        frozen=cache(lambda: _Bases(config.model).engine(config.model.engine_dtype, "solver@0")),
         prompts=prompts,
         config=config.verifier,
         context=bases.context,

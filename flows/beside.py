@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from flows.errors import Refusal
 from flows.figures import AXES, Figure, RoundFigures, read_rounds
 from flows.settings import difference
-from pipeline.config import RunConfig
+from pipeline.config import DataConfig, RunConfig, recorded
 from pipeline.measures import NotMeasurable, paired
 from pipeline.types import Estimate
 from store import questions
@@ -21,7 +21,11 @@ from store.database import Store
 PerTask = Mapping[str, float]
 Key = tuple[int, str, str, str]  # round, axis, figure, part
 # settings that decide what an axis is measured on; where they differ, equal ids are other tasks
-MEASURED_ON = ("probe.seed", "data.source", "data.question", "data.reference", "data.probe_share")
+TRAINED_ON = ("seed_depth", "seed_tasks", "near_threshold", "duplicates")
+MEASURED_ON = (
+    "probe.seed",
+    *(f"data.{name}" for name in DataConfig.model_fields if name not in TRAINED_ON),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def _read(store: Store, run: str) -> _Read:
         )
         for p in questions.probes(store, run)
     }
-    config = RunConfig.model_validate_json(str(questions.run_facts(store, run)["config"]))
+    config = recorded(str(questions.run_facts(store, run)["config"]))
     name = cast("str | None", row["name"])
     return _Read(
         run, name, config, read_rounds(store, run), per_task, questions.updates(store, run)

@@ -12,7 +12,7 @@ from flows.errors import Refusal
 from flows.home import Home
 from flows.listing import check_words, reading
 from flows.report import console
-from pipeline.config import RunConfig
+from pipeline.config import recorded
 from store import questions
 from store.database import Store
 from store.questions import Answer, Filter
@@ -66,7 +66,7 @@ def export(home: Home, wanted: Wanted, to: Path) -> None:
 def card(store: Store, run: str, wanted: Wanted, rows: Sequence[Answer]) -> str:
     """A README for the rows, in the form that dataset hosts read; its licence is left open."""
     facts = questions.run_facts(store, run)
-    config = RunConfig.model_validate_json(str(facts["config"]))
+    config = recorded(str(facts["config"]))
     narrowed = [f"{k}={v}" for k, v in asdict(wanted.only).items() if v is not None]
     origins = ", ".join(f"{k} {v}" for k, v in questions.origins(store, run).items()) or "none"
     truth = [name for name in rows[0] if name in TRUTH]

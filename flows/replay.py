@@ -14,11 +14,13 @@ from flows.home import Home
 from flows.listing import reading, table
 from flows.report import as_json, console, shown
 from flows.settings import build
+from pipeline import advantages
 from pipeline.advantages import credit
 from pipeline.agreement import Pairs, pairs, same_best
 from pipeline.config import RunConfig, recorded
 from pipeline.measures import clustered
 from pipeline.rewards import judge, needed
+from pipeline.rewards.checks import refuse
 from pipeline.types import Estimate, Judged
 from store import questions
 from store.questions import Answer
@@ -43,7 +45,7 @@ class Compared:
 class Verdict:
     """What a replay found.
 
-    missing  meter -> groups in which it was not read
+    missing  meter -> groups in which it was not read; "greedy" for attempts without chance
     tau      mean of tau-b over the groups that both rewards order, clustered by task
     flipped  share of judged rollouts whose advantage has the other sign
     """
@@ -64,8 +66,15 @@ def replay(home: Home, run: str, changes: Sequence[str], *, json: bool) -> None:
         name = questions.resolve(store, run)
         before = recorded(str(questions.run_facts(store, name)["config"]))
         after = build(before.model_dump(mode="json"), changes, "--set")
+        refuse(after)
         texts = after.objective.advantage in READS_TEXT
-        told = retell(store, name, sources=needed(after.reward), texts=texts)
+        told = retell(store, name, sources=_meters(after), texts=texts)
+    if not told and before.offline.objective != "none":
+        source = before.offline.source
+        raise Refusal(
+            f"run {name} was trained from the store of run {source} and attempted nothing itself",
+            remedy=f"coclimb replay {source}",
+        )
     if not told:
         raise Refusal(f"run {name} has no judged attempts yet", remedy="let it finish a step")
     verdict = compare(told, after)
@@ -76,11 +85,20 @@ def replay(home: Home, run: str, changes: Sequence[str], *, json: bool) -> None:
 
 
 def compare(told: Sequence[Retold], config: RunConfig) -> Verdict:
-    """Both rewards of every group whose evidence is there, and how far they agree."""
+    """Both rewards of every group whose evidence is there, and how far they agree.
+
+    Left out as in training: proposals whose consensus is too doubtful to teach.
+    """
     missing: Counter[str] = Counter()
     whole: list[Retold] = []
+    remax = config.objective.advantage == "remax"
+    greedy = {(o.run, o.step, o.group.task.id) for o in told if o.group.role == "greedy"}
     for one in told:
-        lacks = _lacks(one, needed(config.reward))
+        if _doubtful(one, config.verifier.consensus_floor):
+            continue
+        lacks = _lacks(one, _meters(config))
+        if remax and (one.run, one.step, one.group.task.id) not in greedy:
+            lacks.append("greedy")
         missing.update(lacks)
         if not lacks:
             whole.append(one)
@@ -100,6 +118,16 @@ def compare(told: Sequence[Retold], config: RunConfig) -> Verdict:
         best=sum(best) / max(len(best), 1),
         flipped=sum(_flips(whole, again, config)) / max(rollouts, 1),
     )
+
+
+def _meters(config: RunConfig) -> tuple[str, ...]:
+    """The meters whose readings reward and advantage judge and compare."""
+    return tuple(dict.fromkeys((*needed(config.reward), *advantages.needed(config.objective))))
+
+
+def _doubtful(one: Retold, floor: float) -> bool:
+    task = one.group.task
+    return task.origin == "consensus" and task.confidence < floor
 
 
 def _lacks(one: Retold, meters: Sequence[str]) -> list[str]:
@@ -126,11 +154,16 @@ def _tau(compared: Sequence[Compared]) -> Estimate | None:
 
 def _flips(whole: Sequence[Retold], again: Sequence[Judged], config: RunConfig) -> Iterator[int]:
     """Per step, how many rollouts get an advantage of the other sign than they had."""
+    remax = config.objective.advantage == "remax"
     steps = zip(whole, again, strict=True)
     for _, members in groupby(steps, key=lambda pair: (pair[0].run, pair[0].step)):
         here = [pair for pair in members if pair[1].kept]
         greedy = {new.group.task.id: new.rewards[0] for _, new in here if _is_greedy(new)}
-        solvers = [(one, new) for one, new in here if not _is_greedy(new)]
+        solvers = [
+            (one, new)
+            for one, new in here
+            if not _is_greedy(new) and (not remax or new.group.task.id in greedy)
+        ]
         credited = credit([new for _, new in solvers], config.objective, greedy)
         for (one, new), now in zip(solvers, credited, strict=True):
             then = [one.advantages[seat] or 0.0 for seat in new.kept]
@@ -187,6 +220,9 @@ def _show(run: str, before: RunConfig, after: RunConfig, verdict: Verdict) -> No
     for meter, groups in verdict.missing.items():
         said = f"{groups} groups left out: the meter {meter!r} did not read them"
         advice = f'a run measures it with --set verifier.also=["{meter}"]'
+        if meter == "greedy":
+            said = f"{groups} groups left out: nobody attempted their tasks without chance"
+            advice = 'a run does with --set objective.advantage="remax"'
         screen.print(shown(f"{said}; {advice}"), soft_wrap=True)
     if not verdict.groups:
         return

@@ -26,6 +26,7 @@ from flows.server import Server, prefect_server
 from flows.settings import change_config, difference, load_config
 from flows.stages import begin, run_stages
 from pipeline.config import RunConfig, recorded
+from pipeline.rewards.checks import refuse
 from store import ledger, points, questions
 from store.database import Store
 
@@ -127,6 +128,7 @@ def _fork(store: Store, home: Home, branch: Branch, asked: Asked) -> None:
             f"run {parent} has no checkpoint of round {branch.round}; kept are {listed}",
             remedy="fork one of those; checkpoint.keep says how many stay",
         )
+    refuse(config)
     if config.offline.objective != "none":
         check_source(store, parent, config)
     new = _new(config, asked.name, (parent, branch.round))

@@ -23,6 +23,7 @@ from flows.offline import shelf_of
 from flows.pool import PoolFile, labelled
 from flows.progress import Plan
 from pipeline import round as motion
+from pipeline.answers import normalise
 from pipeline.checkpoint import Keep, prune, write_checkpoint
 from pipeline.curriculum import Seen
 from pipeline.evaluation.generator import generator_probe
@@ -75,7 +76,8 @@ def complete(live: Live) -> None:
 def begin(live: Live) -> None:
     """Record the run's seed tasks, or find them as they were.
 
-    Raises Refusal where the source gives other tasks now than when the run began.
+    Raises Refusal where the source gives other tasks now than when the run began, and where a
+    task to train on has become a probe: rows may be dropped by settings that a fork changes.
     """
     recorded = ledger.seed_tasks(live.store, live.run)
     if not recorded:
@@ -87,6 +89,14 @@ def begin(live: Live) -> None:
         raise Refusal(
             f"run {live.run}: {live.config.data.source} gives other seed tasks than when it began",
             remedy="put the file back as it was, or start a new run with it",
+        )
+    asked = {normalise(question) for question in live.parts.probe_questions}
+    shared = [task for task in recorded if normalise(task.question) in asked]
+    if shared:
+        raise Refusal(
+            f"run {live.run}: {len(shared)} tasks to train on stand among its probes now, the "
+            f"first of them {shared[0].id}; what is held out has changed since it was recorded",
+            remedy="put source and settings back as they were, or start a new run with them",
         )
     live.parts.seeds[:] = recorded
 

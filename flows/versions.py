@@ -13,7 +13,7 @@ from flows.progress import Progress
 from flows.restore import replay_round
 from flows.stages import saved
 from pipeline.checkpoint import restore_checkpoint
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, recorded
 from pipeline.types import Version
 from store import points, questions
 from store.chain import owner_of
@@ -50,7 +50,7 @@ def find_version(store: Store, name: str) -> Stored:
             remedy=f"`coclimb rounds {asked}` lists them",
         )
     config = str(questions.run_facts(store, owner)["config"])
-    return Stored(name, owner, round, found["solver"], RunConfig.model_validate_json(config))
+    return Stored(name, owner, round, found["solver"], recorded(config))
 
 
 def stand_at(

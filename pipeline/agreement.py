@@ -31,7 +31,7 @@ class Pairs:
         first, second = told + self.tied_second, told + self.tied_first
         if not first or not second:
             return None
-        return (self.same - self.opposed) / math.sqrt(first * second)
+        return max(-1.0, min(1.0, (self.same - self.opposed) / math.sqrt(first * second)))
 
 
 def pairs(first: Sequence[float], second: Sequence[float]) -> Pairs:

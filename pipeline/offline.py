@@ -29,6 +29,7 @@ from torch import Tensor
 
 from pipeline.config import RewardConfig
 from pipeline.offline_config import OfflineConfig
+from pipeline.quantiles import quantiles
 from pipeline.rewards import judge
 from pipeline.types import Evidence, Judged
 
@@ -65,14 +66,6 @@ class Offline:
     on: Literal["completion", "reference"] = "completion"
 
 
-def quantiles(rewards: Sequence[float]) -> list[float]:
-    """Per reward the share of all that are no larger, in (0, 1]: ties count, and so does itself.
-
-    QRPO's reference rewards are here those of the group itself, so the lowest is 1/K, not 0.
-    """
-    return [sum(other <= own for other in rewards) / len(rewards) for own in rewards]
-
-
 def log_partition(beta: float) -> float:
     """log Z of QRPO for quantiles uniform in [0, 1]: log(beta) + log(exp(1 / beta) - 1).
 
@@ -102,12 +95,10 @@ def _dpo(gaps: Tensor, values: Tensor, config: OfflineConfig) -> Tensor:
 
 def take_all(judged: Judged, config: OfflineConfig) -> list[Pick]:
     """Every rollout that could be judged, with its quantile; none of a group of equals."""
-    if len(set(judged.rewards)) < 2:
+    shares = quantiles(judged.rewards)
+    if len(set(shares)) < 2:
         return []
-    return [
-        Pick(seat, value)
-        for seat, value in zip(judged.kept, quantiles(judged.rewards), strict=True)
-    ]
+    return [Pick(seat, share) for seat, share in zip(judged.kept, shares, strict=True)]
 
 
 def take_pair(judged: Judged, config: OfflineConfig) -> list[Pick]:

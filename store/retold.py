@@ -68,7 +68,7 @@ def _query(here: Any, texts: bool) -> Select[Any]:
     """One row per rollout, siblings beside each other."""
     columns: list[Any] = [
         RolloutRow.run_id, RolloutRow.group_id, RolloutRow.id, RolloutRow.form, RolloutRow.version,
-        RolloutRow.stop, GroupRow.role, CreditRow.step, TaskRow.confidence,
+        RolloutRow.stop, RolloutRow.seed, GroupRow.role, CreditRow.step, TaskRow.confidence,
         TaskRow.id.label("task_id"), TaskRow.origin, TaskRow.reference_raw, TaskRow.question_raw,
         EvidenceRow.status, EvidenceRow.version.label("proxy"), EvidenceRow.reference_logprobs,
         EvidenceRow.baseline_logprobs, EvidenceRow.reasoning_tokens, EvidenceRow.detail,
@@ -83,7 +83,7 @@ def _query(here: Any, texts: bool) -> Select[Any]:
             RolloutRow.logprobs,
             RolloutRow.completion,
         ]
-        columns += [RolloutRow.first, RolloutRow.final, RolloutRow.seed]
+        columns += [RolloutRow.first, RolloutRow.final]
     group = and_(RolloutRow.run_id == GroupRow.run_id, RolloutRow.group_id == GroupRow.id)
     credit = and_(CreditRow.run_id == GroupRow.run_id, CreditRow.group_id == GroupRow.id)
     judged = and_(
@@ -167,7 +167,7 @@ def _rollout(row: Any, texts: bool) -> Rollout:
     if texts:
         spoken = (row.completion, row.stop, row.seed, row.version)
         return Rollout(row.id, row.tokens, row.written, row.logprobs, *spoken)
-    return Rollout(row.id, *_bare(count_flags(row.flags)), "", row.stop, 0, row.version)
+    return Rollout(row.id, *_bare(count_flags(row.flags)), "", row.stop, row.seed, row.version)
 
 
 @cache

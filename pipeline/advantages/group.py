@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.advantages.peers import still
+from pipeline.quantiles import quantiles
 
 GRPO_EPS = 1e-4
 
@@ -80,8 +81,7 @@ def quantile(rewards: Tensor) -> Tensor:
     ->       [K], mean 0, in (-1, 1); any increasing map of the rewards changes nothing
     Source: the quantile reward of QRPO, arXiv 2507.08068, its siblings for reference completions.
     """
-    shares = (rewards[None, :] <= rewards[:, None]).to(rewards.dtype).sum(1)
-    return dr_grpo(shares / max(len(rewards), 1))
+    return dr_grpo(torch.tensor(quantiles(rewards.tolist()), dtype=rewards.dtype))
 
 
 def reinforce(rewards: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ class Reward:
     alone    whether it is of a rollout alone, so that rewards of two groups can be compared
     scale    its sum: 0 or 1, in [0, 1], or any finite number
     derived  whether it is worked out from the reward that `outcome` names
+    signed   whether it may fall below 0
     """
 
     terms: Callable[[Sequence[Evidence], RewardConfig], Terms]
@@ -54,6 +55,7 @@ class Reward:
     alone: bool = True
     scale: Literal["verdict", "share", "any"] = "share"
     derived: bool = False
+    signed: bool = False
 
 
 REWARDS: dict[RewardName, Reward] = {
@@ -64,17 +66,19 @@ REWARDS: dict[RewardName, Reward] = {
     "mean_probability": Reward(probability_terms),
     "verifree": Reward(verifree_terms),
     "rlpr": Reward(rlpr_terms, rlpr_weights),
-    "reasoning_advantage": Reward(advantage_terms, reasoning_and_form, scale="any"),
-    "dro": Reward(reflection_terms, reasoning_and_form, alone=False, scale="any"),
+    "reasoning_advantage": Reward(advantage_terms, reasoning_and_form, scale="any", signed=True),
+    "dro": Reward(reflection_terms, reasoning_and_form, alone=False, scale="any", signed=True),
     "long_ppl": Reward(key_terms),
     "quantile": Reward(quantile_terms, alone=False, derived=True),
     # of confidence and agreement
     "self_certainty": Reward(certainty_terms, needs=("certainty",), scale="any"),
-    "entropy": Reward(entropy_terms, reasoning_and_form, ("entropy",), scale="any"),
+    "entropy": Reward(entropy_terms, reasoning_and_form, ("entropy",), scale="any", signed=True),
     "majority_vote": Reward(vote_terms, needs=("vote",), alone=False, scale="verdict"),
     "consensus": Reward(consensus_terms, needs=("cross",), alone=False),
     "co_reward": Reward(teacher_terms, needs=("teacher",), scale="verdict"),
-    "sar": Reward(aligned_terms, reasoning_and_form, ("written", "unprompted"), scale="any"),
+    "sar": Reward(
+        aligned_terms, reasoning_and_form, ("written", "unprompted"), scale="any", signed=True
+    ),
     # of verdicts
     "rule": Reward(rule_terms, needs=("rule",), scale="verdict"),
     "judge": Reward(judge_terms, needs=("judge",)),
@@ -88,7 +92,7 @@ REWARDS: dict[RewardName, Reward] = {
     "step_sum": Reward(sum_terms, needs=("steps",), scale="any"),
     "clip_and_delta": Reward(clip_and_delta_terms, needs=("steps",)),
     # of the distance from the start
-    "kl": Reward(divergence_terms, divergence_alone, (START,), scale="any"),
+    "kl": Reward(divergence_terms, divergence_alone, (START,), scale="any", signed=True),
 }
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 
-from pipeline.measures import NotMeasurable
+from pipeline.quantiles import quantiles
 from pipeline.reward_config import RewardConfig
 from pipeline.rewards.outcomes import outcome
 from pipeline.rewards.ranks import Terms, as_terms, form
 from pipeline.types import Evidence
-
-_DECIMALS = 6  # finer differences are arithmetic, and a quantile would blow them up
 
 
 def quantile_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
@@ -23,7 +20,7 @@ def quantile_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
     """
     rewards = outcome(evidence, config)
     whole = form(evidence)
-    shares = quantiles(rewards, rewards)
+    shares = quantiles(rewards)
     return as_terms(
         evidence,
         tuple(
@@ -31,14 +28,3 @@ def quantile_terms(evidence: Sequence[Evidence], config: RewardConfig) -> Terms:
             for q, kept, earned in zip(shares, whole, rewards, strict=True)
         ),
     )
-
-
-def quantiles(rewards: Sequence[float], others: Sequence[float]) -> tuple[float, ...]:
-    """rewards [K], others [n] -> [K]: the share of the others that each reaches, in [0, 1].
-
-    Raises NotMeasurable without others to compare with.
-    """
-    if rewards and not others:
-        raise NotMeasurable("a quantile needs rewards to compare with")
-    order = sorted(round(other, _DECIMALS) for other in others)
-    return tuple(bisect_right(order, round(own, _DECIMALS)) / len(order) for own in rewards)

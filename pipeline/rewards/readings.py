@@ -25,14 +25,15 @@ def admitted(
 ) -> list[Reading | None]:
     """The meter's readings [K], None where not measured or where the gate holds an attempt back.
 
-    Raises NotMeasurable where a reading was never taken, or is measured without finite values.
+    Raises NotMeasurable where a reading was never taken, or is measured without finite values; a
+    reasoning without steps is measured and has none.
     """
     found: list[Reading | None] = []
     for item in evidence:
         reading = item.reading(meter)
         if reading is None:
             raise NotMeasurable(f"the reward reads {meter!r}, which was not measured")
-        if reading.status == "measured" and not _usable(reading.values):
+        if reading.status == "measured" and not _usable(reading):
             raise NotMeasurable(f"the reading {meter!r} is measured but holds no finite values")
         kept = reading.status == "measured" and admits(item, config)
         found.append(reading if kept else None)
@@ -64,5 +65,7 @@ def share(value: float) -> float:
     return value
 
 
-def _usable(values: Sequence[float]) -> bool:
-    return bool(values) and math.isfinite(sum(values))
+def _usable(reading: Reading) -> bool:
+    return (bool(reading.values) or reading.source == "steps") and math.isfinite(
+        sum(reading.values)
+    )

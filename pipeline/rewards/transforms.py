@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pipeline.rewards.quantiles import quantiles
+from pipeline.quantiles import quantiles
 from pipeline.rewards.ranks import rank_values
 
 _DECIMALS = 6  # finer differences are arithmetic, and a rank would blow them up
@@ -17,7 +17,7 @@ def ranked(rewards: Sequence[float]) -> tuple[float, ...]:
 
 def reached(rewards: Sequence[float]) -> tuple[float, ...]:
     """[K] -> [K] in [1/K, 1]: the share of the group that each reaches, ties counted."""
-    return quantiles(rewards, rewards)
+    return quantiles(rewards)
 
 
 TRANSFORMS: dict[str, Callable[[Sequence[float]], tuple[float, ...]]] = {

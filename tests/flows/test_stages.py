@@ -250,6 +250,18 @@ def test_other_rows_than_at_the_start_are_refused(bench: Bench) -> None:
         bench.go_on(work=other)
 
 
+def test_a_fork_whose_probes_would_be_tasks_to_train_on_is_refused(whole: Bench) -> None:
+    whole.config = SMALL.model_copy(update={"rounds": 2})
+    whole.new("leaky", parent=(whole.run, 1))
+
+    def other(live: Live) -> None:
+        live.parts.probe_questions.append(live.parts.seeds[0].question.upper())
+        stages.begin(live)
+
+    with pytest.raises(Refusal, match="1 tasks to train on stand among its probes now"):
+        whole.go_on("leaky", work=other)
+
+
 def test_a_fork_climbs_on_from_its_parents_checkpoint(whole: Bench) -> None:
     whole.config = SMALL.model_copy(update={"rounds": 2, "seed": 9})
     whole.new("branch", parent=(whole.run, 1))

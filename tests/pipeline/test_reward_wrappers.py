@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.advantages import dr_grpo, grpo
+from pipeline.config import RunConfig
 from pipeline.reward_config import RewardConfig
 from pipeline.rewards import REWARDS, judge
 from pipeline.rewards.checks import Contradiction, alone, problems, refuse
@@ -177,12 +178,22 @@ def test_contradictions_are_refused_when_the_settings_are_read(settings, told):
 # what only the table can tell
 
 
+def run_of(reward: RewardConfig, advantage: str = "grpo", **more: object) -> RunConfig:
+    """A run of this reward whose rubric asks one thing."""
+    tree = {
+        "reward": reward.model_dump(),
+        "objective": {"advantage": advantage},
+        "verifier": {"rubric": ["It is short."]},
+    }
+    return RunConfig.model_validate(tree | more)
+
+
 @pytest.mark.parametrize("name", sorted(REWARDS))
 def test_a_greedy_attempt_is_compared_by_rewards_of_a_rollout_alone(name):
     settings = config(name)
     assert alone(settings) == REWARDS[name].alone
-    assert list(problems(settings, "grpo")) == []
-    told = list(problems(settings, "remax"))
+    assert list(problems(run_of(settings, "dr_grpo"))) == []
+    told = list(problems(run_of(settings, "remax")))
     assert len(told) == (not alone(settings))
     assert all(f"reward '{name}' compares a group" in problem for problem in told)
 
@@ -194,8 +205,8 @@ def test_a_mix_an_outcome_or_a_transform_can_compare_a_group_too():
         (config(transform="rank"), "reward.transform 'rank'"),
     ]:
         with pytest.raises(Contradiction, match=told):
-            refuse(settings, "remax")
-    assert list(problems(config(mix={"sar": 0.1}, outcome="consensus"), "remax")) == []
+            refuse(run_of(settings, "remax"))
+    assert list(problems(run_of(config(mix={"sar": 0.1}, outcome="consensus"), "remax"))) == []
 
 
 @pytest.mark.parametrize(
@@ -209,7 +220,7 @@ def test_a_mix_an_outcome_or_a_transform_can_compare_a_group_too():
 )
 def test_wrappers_that_the_reward_cannot_bear_are_refused(settings, told):
     with pytest.raises(Contradiction, match=told):
-        refuse(settings)
+        refuse(run_of(settings))
 
 
 def test_wrappers_that_the_reward_can_bear_are_let_through():
@@ -218,4 +229,38 @@ def test_wrappers_that_the_reward_can_bear_are_let_through():
         config("judge", noise=0.3, correction="backward"),
         config("nover", transform="quantile", mix={"dro": 0.5}),
     ):
-        assert list(problems(settings)) == []
+        assert list(problems(run_of(settings))) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "advantage", "told"),
+    [
+        (config("nover"), "psr", "exactly 0 and 1, and 'nover'"),
+        (config("rule", noise=0.1, correction="backward"), "nsr", "exactly 0 and 1"),
+        (config("majority_vote", mix={"length": 0.1}), "w_reinforce", "exactly 0 and 1"),
+        (config("sar"), "maxrl", "0 or more, and 'sar'"),
+        (config("rule", mix={"kl": 0.05}), "grpo", "would blow the reward 'kl' up"),
+    ],
+)
+def test_what_an_advantage_cannot_bear_is_refused_before_anything_is_loaded(
+    settings, advantage, told
+):
+    with pytest.raises(Contradiction, match=told):
+        refuse(run_of(settings, advantage))
+
+
+def test_what_an_advantage_can_bear_is_let_through():
+    assert list(problems(run_of(config("rule"), "psr"))) == []
+    assert list(problems(run_of(config("rule", mix={"kl": 0.05}), "rloo"))) == []
+    assert list(problems(run_of(config("mean_probability"), "maxrl"))) == []
+
+
+def test_pacs_a_rubric_without_items_and_the_start_at_another_temperature_are_refused():
+    pacs = {"objective": {"surrogate": "pacs", "advantage": "rloo"}}
+    with pytest.raises(Contradiction, match="'pacs' needs rewards of exactly 0 and 1"):
+        refuse(RunConfig.model_validate(pacs))
+    with pytest.raises(Contradiction, match="'rubric' has nothing to ask"):
+        refuse(RunConfig.model_validate({"reward": {"name": "rubric"}}))
+    hot = {"verifier": {"also": ["start"]}, "solver": {"temperature": 0.7}}
+    with pytest.raises(Contradiction, match="the meter 'start' reads at 1"):
+        refuse(RunConfig.model_validate(hot))

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from pipeline.advantages import dr_grpo, grpo
 from pipeline.measures import NotMeasurable
+from pipeline.quantiles import quantiles
 from pipeline.reward_config import RewardConfig
 from pipeline.rewards.conciseness import concise
 from pipeline.rewards.key_tokens import key_tokens
-from pipeline.rewards.quantiles import quantiles
 from pipeline.rewards.steps import bounded_sum, clip, delta
 from pipeline.types import Evidence, Judged
 from tests.pipeline.attempts import against, judged, measured, status
@@ -100,6 +100,12 @@ def test_clip_and_delta_are_those_of_the_worked_steps():
     assert math.fsum(both) == pytest.approx(0)
     assert of("clip_and_delta", [measured(-1.0, steps=STEPS)]).rewards == (1.0,)
     assert of("step_sum", [measured(-1.0, steps=STEPS)]).rewards == pytest.approx((4.04,))
+
+
+def test_a_reasoning_without_a_step_earns_nothing_and_stops_nobody():
+    rows = [measured(-1.0, steps=()), measured(-1.0, steps=STEPS)]
+    assert of("clip_and_delta", rows).rewards == (0.0, 1.0)
+    assert of("step_sum", rows).rewards == pytest.approx((0.0, 4.04))
 
 
 def test_a_weak_first_step_costs_what_it_lacks():

@@ -16,9 +16,10 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from pipeline.config import RunConfig
 from pipeline.learner import PolicyLearner
-from pipeline.offline import OBJECTIVES, log_partition, quantiles
+from pipeline.offline import OBJECTIVES, log_partition
 from pipeline.policy import copy_weights, merged_state
 from pipeline.ports import NonFinite
+from pipeline.quantiles import quantiles
 from pipeline.types import Evidence, Judged, Transcript, UpdateStats
 from tests.pipeline.credits import (
     OPEN,
