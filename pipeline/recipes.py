@@ -30,6 +30,7 @@ def _learn(*settings: str) -> tuple[str, ...]:
     return ("objective.answer_term=0.0", *keyed)
 
 
+_ONE_SUM = "the divergence is one sum over an attempt; the paper charges each token from there on"
 _PPO = ("surrogate=clip", "clip_low=0.2", "clip_high=0.2")
 
 RECIPES: dict[str, Recipe] = {
@@ -118,10 +119,12 @@ RECIPES: dict[str, Recipe] = {
     "reinforce_pp": Recipe(
         _learn("advantage=reinforce_pp", *_PPO, "aggregate=token", "reward.mix.kl=0.01"),
         "arXiv 2501.03262",
+        _ONE_SUM,
     ),
     "reinforce_pp_baseline": Recipe(
         _learn("advantage=reinforce_pp_baseline", *_PPO, "aggregate=token", "reward.mix.kl=0.01"),
         "arXiv 2501.03262",
+        _ONE_SUM,
     ),
     "remax": Recipe(
         _learn("reward.name=mean_probability", "advantage=remax", "surrogate=pg", "aggregate=sum"),
@@ -176,7 +179,8 @@ RECIPES: dict[str, Recipe] = {
             "resample=2",
         ),
         "arXiv 2506.18254",
-        "its filter has a fixed bar, and sampling again ends after two turns",
+        "its filter has a fixed bar, sampling again ends after two turns, and what is probable "
+        "without reasoning is the proxy's say, not the first policy's",
     ),
     "nover": Recipe(
         _learn(
