@@ -177,9 +177,7 @@ class Rule:
         values = (float(exact), float(normalised), float(verdict == "yes"))
         return Reading("rule", self.version, "measured", values)
 
-    def _best(
-        self, references: Sequence[str], answer: str, told: dict[Pair, Verdict]
-    ) -> Verdict:
+    def _best(self, references: Sequence[str], answer: str, told: dict[Pair, Verdict]) -> Verdict:
         """What mathematics says of the answer: "yes" where one reference agrees, and "no" only
         where all could be compared."""
         verdicts = [self._verdict((reference, answer), told) for reference in references]
