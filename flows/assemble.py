@@ -31,6 +31,7 @@ from pipeline.evaluation.exam import Exam, PoolGroup
 from pipeline.evaluation.verifier import named_part, pool_figure
 from pipeline.learner import PolicyLearner
 from pipeline.policy import (
+    check_fragments,
     end_ids,
     load_policy,
     load_reader,
@@ -96,6 +97,7 @@ def assemble(config: RunConfig) -> Parts:
     """
     refuse(config)
     bases = _Bases(config.model)
+    check_fragments(bases.place, bases.tokenizer, config.tags)
     prompts = Prompts(bases.tokenizer, config.tags, bases.style)
     environment, told = _environment(config, prompts, bases.context)
     lines: tuple[Line, ...] = (
@@ -228,7 +230,7 @@ def reader(config: RunConfig) -> tuple[Prompts, int]:
     Raises BadModel for a base that cannot be used.
     """
     place = _place(config.model)
-    tokenizer, context = load_reader(place)
+    tokenizer, context = load_reader(place, config.tags)
     return Prompts(tokenizer, config.tags, _style(place, tokenizer)), context
 
 

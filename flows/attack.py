@@ -5,7 +5,7 @@ What "accepts" means stands beside each verifier's name in `pipeline.evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
@@ -21,7 +21,7 @@ from flows.report import as_json, console, listing
 from flows.stages import saved
 from pipeline.checkpoint import restore_checkpoint
 from pipeline.config import RunConfig, recorded
-from pipeline.evaluation.acceptance import ACCEPTS
+from pipeline.evaluation.acceptance import ACCEPTS, EXEMPT
 from pipeline.evaluation.attacks import BAR, Completion, Rate, Told, completions, rates
 from pipeline.ports import Meter, Verifier
 from pipeline.transcript import parse
@@ -30,23 +30,27 @@ from store import points, questions
 
 AT_ONCE = 8  # tasks measured in one call
 
-ATTACKED = ("rule", "judge")  # meters beside the likelihood
-
 
 @dataclass(frozen=True, slots=True)
 class Attacked:
-    """tasks: how many were attacked. proxy: the version under which the likelihood was read."""
+    """What every verifier took.
+
+    tasks   how many were attacked
+    proxy   the version under which the likelihood was read
+    exempt  the meters that were not attacked, each with the reason
+    """
 
     tasks: int
     proxy: str
     rates: tuple[Rate, ...]
+    exempt: Mapping[str, str]
 
 
 def report(home: Home, run: str | None, tasks: int, *, json: bool) -> None:
     """Attack the verifiers of a run, or of the default configuration, and print what they took."""
     disable_progress_bar()
     parts = parts_of(home, run)
-    found = attack(parts, [parts.meter(name) for name in ATTACKED], tasks)
+    found = attack(parts, [parts.meter(name) for name in attacked(parts.config)], tasks)
     if json:
         print(as_json(_plain(found)))
         return
@@ -57,22 +61,39 @@ def report(home: Home, run: str | None, tasks: int, *, json: bool) -> None:
     shown.print("(in brackets: rightly accepted by a verifier that reads the answer alone)")
     over = [rate.verifier for rate in found.rates if rate.attack == "all" and rate.above]
     shown.print(f"above {100 * BAR:g} %: {', '.join(over) or 'none'}", soft_wrap=True)
+    for name, reason in found.exempt.items():
+        shown.print(f"not attacked: {name}, {reason}", soft_wrap=True)
+
+
+def attacked(config: RunConfig) -> list[str]:
+    """The meters whose readings an acceptance is told by, as far as the run can make them."""
+    named = dict.fromkeys(acceptance.meter for acceptance in ACCEPTS.values() if acceptance.meter)
+    return [name for name in named if name not in exempt(config)]
+
+
+def exempt(config: RunConfig) -> dict[str, str]:
+    """The meters that are not attacked under these settings, each with the reason."""
+    if config.verifier.rubric:
+        return EXEMPT
+    return EXEMPT | {"rubric": "verifier.rubric has no item"}
 
 
 def attack(parts: Parts, meters: Sequence[Meter], most: int) -> Attacked:
     """Every attack on at most `most` held-out tasks, read by the run's verifier and the meters."""
     items = {item.question: item for item in (*parts.exam.items, *parts.exam.pool_items)}
     tasks = [replace(item.bare(), reference=item.reference) for item in list(items.values())[:most]]
-    told: dict[str, list[Told]] = {name: [] for name in ACCEPTS}
+    left_out = exempt(parts.config)
+    asked_of = {name: one for name, one in ACCEPTS.items() if one.meter not in left_out}
+    told: dict[str, list[Told]] = {name: [] for name in asked_of}
     for start in range(0, len(tasks), AT_ONCE):
         asked = [(task, completions(task)) for task in tasks[start : start + AT_ONCE]]
         groups = [_group(parts.prompts, task, made) for task, made in asked]
         for (_, made), row in zip(asked, _read(parts.verifier, meters, groups), strict=True):
             for completion, evidence in zip(made, row, strict=True):
-                for name, acceptance in ACCEPTS.items():
+                for name, acceptance in asked_of.items():
                     told[name].append((completion.attack, acceptance.accepts(evidence)))
-    fair = {name: acceptance.fair for name, acceptance in ACCEPTS.items()}
-    return Attacked(len(tasks), parts.verifier.version, tuple(rates(told, fair)))
+    fair = {name: acceptance.fair for name, acceptance in asked_of.items()}
+    return Attacked(len(tasks), parts.verifier.version, tuple(rates(told, fair)), left_out)
 
 
 def parts_of(home: Home, run: str | None, assembled: Assemble = assemble) -> Parts:
@@ -148,7 +169,13 @@ def _plain(found: Attacked) -> dict[str, JsonValue]:
         }
         for rate in found.rates
     ]
-    return {"tasks": found.tasks, "proxy": found.proxy, "bar": BAR, "rates": rows}
+    return {
+        "tasks": found.tasks,
+        "proxy": found.proxy,
+        "bar": BAR,
+        "rates": rows,
+        "exempt": dict(found.exempt),
+    }
 
 
 def _summary(found: Sequence[Rate]) -> list[dict[str, JsonValue]]:

@@ -6,15 +6,10 @@ The loss of a role over a whole step, R the tokens of its answer branches:
 
 with r = 1 in value for rollouts of the present weights (exactly on policy) and r against the
 sampler's log-probabilities for stale ones; w corrects for the sampler's arithmetic, and is 1
-unless asked for. The mean is, as objective.aggregate says,
+unless asked for. The mean is the one that objective.aggregate names (`objective_config`).
 
-    token     sum over tokens / T, T the written tokens of the step (DAPO, arXiv 2503.14476)
-    sequence  mean over rollouts of each one's own token mean (GRPO, arXiv 2402.03300; GSPO's)
-    budget    sum over tokens / (rollouts * max_tokens) (Dr. GRPO, arXiv 2503.20783)
-    sum       sum over tokens / rollouts, and the answer term's too (VeriFree, arXiv 2505.21493)
-
-T, R and the number of rollouts are counted before the step is split into
-micro-batches, so the split changes memory and speed alone.
+T, the written tokens of the step, R and the number of rollouts are counted before the step is
+split into micro-batches, so the split changes memory and speed alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,16 @@
-"""How rewards are compared and learned from: the section `objective` of the configuration."""
+"""How rewards are compared and learned from: the section `objective` of the configuration.
+
+What `aggregate` makes of the losses of a step's written tokens:
+
+    token     sum over tokens / T, T the written tokens of the step (DAPO, arXiv 2503.14476)
+    sequence  mean over rollouts of each one's own token mean (GRPO, arXiv 2402.03300; GSPO's)
+    budget    sum over tokens / (rollouts * max_tokens) (Dr. GRPO, arXiv 2503.20783)
+    sum       sum over tokens / rollouts, and the answer term's too (VeriFree, arXiv 2505.21493)
+
+Losses and their mean are any finite number. Token and budget weigh every token alike, so long
+rollouts count more; sequence weighs rollouts alike, so a long one's tokens count less. All are of
+the whole step, whatever its micro-batches.
+"""
 
 from __future__ import annotations
 

@@ -65,13 +65,24 @@ def correction(
 ) -> Tensor:
     """What a loss is multiplied by because the sampler's arithmetic is not the trainer's, [S].
 
+    By kind:
+
+        token          min(w, cap), in [0, cap]
+        sequence       min(product of w over the rollout, cap) on each of its tokens, in [0, cap]
+        token_mask     w where it is at most cap, else 0; in [0, cap]
+        sequence_mask  the product of w over the rollout on each of its tokens where it is at most
+                       cap, else 0; in [0, cap]
+
+    w is exp(old - sampled) of a token. A loss is multiplied by this because the sampler's
+    arithmetic is not the trainer's.
+
     old, sampled  [S]  log-probabilities by the trainer and by the sampler, of the same weights
     owner         [S]  the rollout that each belongs to, below `rollouts`
-    kind  "token" and "sequence" cut the ratio old/sampled, of a token or of a whole rollout, at cap
-          (truncated importance sampling); "token_mask" and "sequence_mask" put 0 above cap
+    cap           objective.correction_cap, at least 1
 
     Never a gradient. This ratio is not the surrogate's: that one tells how far the update moved.
-    A rollout's ratio is a product, so long ones pass a cap sooner.
+    A rollout's ratio is a product, so long ones pass a cap sooner. Source: truncated and masked
+    importance sampling, as GRPOTrainer of huggingface/trl has it.
     """
     gaps = (old - sampled).detach()
     if kind.startswith("sequence"):

@@ -3,13 +3,16 @@
 Nothing is sampled. With g = log p(y) - log p0(y), summed over the tokens that a rollout y wrote,
 p the policy in training and p0 the weights it started from (those of round 0):
 
-    qrpo      mean over completions of (q - beta log Z - beta g)^2, q the quantile of the reward
-              (QRPO, arXiv 2507.08068)
-    dpo       mean over groups of -log sigmoid(beta (g_best - g_worst)) (arXiv 2305.18290)
+    qrpo      mean over completions of (q - beta log Z - beta g)^2, at least 0, q the quantile of
+              the reward (QRPO, arXiv 2507.08068)
+    dpo       mean over groups of -log sigmoid(beta (g_best - g_worst)), at least 0
+              (arXiv 2305.18290)
     sft       mean over tokens of -log p(reference and closing tag | prompt, reasoning and opening
-              tag of the rollout that earned most)
-    best_sft  mean over tokens of -log p(completion), for the completions whose reasoning helped the
-              reference most (Foster et al., NeurIPS 2024 Language Gamification workshop)
+              tag of the rollout that earned most), at least 0 (after STaR, arXiv 2203.14465,
+              which imitates the reasoning too)
+    best_sft  mean over tokens of -log p(completion), at least 0, for the completions whose
+              reasoning helped the reference most (Foster et al., NeurIPS 2024 Language
+              Gamification workshop)
 
 Malformed rollouts are outcomes of low reward: qrpo and dpo learn from them what not to write;
 sft and best_sft, which imitate, leave them out. A group whose rewards are all equal teaches qrpo

@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from pipeline.config import TagsConfig
 from pipeline.model_folder import BadModel, check_folder, find_folder, first_line
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "encode",
     "end_ids",
     "fingerprint",
+    "fragments",
     "load_policy",
     "load_reader",
     "merged_state",
@@ -46,9 +48,6 @@ __all__ = [
 ]
 
 State = Mapping[str, Tensor]
-
-# what an attempt is made of, where each fragment is encoded by itself
-FRAGMENTS = ("<think>", "so", "</think>", "\n", "<answer>", "4", " and 5", "</answer>")
 
 
 def pick_device(name: str) -> str:
@@ -66,12 +65,12 @@ def load_policy(
     """A causal language model in eval mode and its tokenizer, from a folder or else from the Hub.
 
     The weights take `dtype`, whatever they are stored in. A tokenizer without a pad token pads
-    with its end token. Raises BadModel; never runs code or unpickles anything from the folder.
+    with its end token; `check_fragments` holds it against a run's tags. Raises BadModel; never
+    runs code or unpickles anything from the folder.
     """
     folder = find_folder(folder_or_name)
     check_folder(folder)
     tokenizer = _load_tokenizer(folder)
-    check_fragments(folder, tokenizer)
     model = _load_model(folder, dtype)
     check_weights(folder, model)
     rows = model.get_input_embeddings().get_parameter("weight").shape[0]
@@ -85,15 +84,15 @@ def load_policy(
     return _quiet(model), tokenizer
 
 
-def load_reader(folder_or_name: str) -> tuple[PreTrainedTokenizerBase, int]:
+def load_reader(folder_or_name: str, tags: TagsConfig) -> tuple[PreTrainedTokenizerBase, int]:
     """The tokenizer of such a folder, and the tokens its model can read; no weight is loaded.
 
-    Raises BadModel.
+    Raises BadModel, also for a tokenizer that `check_fragments` refuses.
     """
     folder = find_folder(folder_or_name)
     check_folder(folder)
     tokenizer = _load_tokenizer(folder)
-    check_fragments(folder, tokenizer)
+    check_fragments(folder, tokenizer, tags)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -123,21 +122,34 @@ def _context(config: PreTrainedConfig) -> int:
     return int(named or 2**31 - 1)
 
 
-def check_fragments(place: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def fragments(tags: TagsConfig) -> tuple[str, ...]:
+    """What attempts and proposals are made of under these tags, where each piece is encoded by
+    itself."""
+    blocks = ((tags.task, ("so",)), (tags.reasoning, ("so",)), (tags.answer, ("4", " and 5")))
+    pieces = [(f"<{name}>", *said, f"</{name}>", "\n") for name, said in blocks]
+    return tuple(piece for block in pieces for piece in block)[:-1]
+
+
+def check_fragments(
+    place: str | Path, tokenizer: PreTrainedTokenizerBase, tags: TagsConfig
+) -> None:
     """Refuse a tokenizer under which fragments, decoded together, are not the text they make.
 
     One that puts a space mark before every text (SentencePiece, as in Llama 2) would have
-    references scored and trained that no policy writes. Raises BadModel.
+    references scored and trained that no policy writes; one that changes a tag of the run's would
+    find no block. Raises BadModel.
     """
-    text = "".join(FRAGMENTS)
-    ids = [token for fragment in FRAGMENTS for token in encode(tokenizer, fragment)]
+    pieces = fragments(tags)
+    text = "".join(pieces)
+    ids = [token for piece in pieces for token in encode(tokenizer, piece)]
     back = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     if back != text:
         raise BadModel(
             place,
             f"the tokenizer changes a text that is encoded in fragments ({text!r} comes back as "
             f"{back!r})",
-            "use a base whose tokenizer puts no space before a text, such as Qwen's or Llama 3's",
+            "use a base whose tokenizer puts no space before a text, such as Qwen's or Llama 3's, "
+            "or other tags",
         )
 
 

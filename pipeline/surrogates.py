@@ -50,7 +50,7 @@ def clip(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
     """-min(r*A, clip(r, 1 - clip_low, 1 + clip_high)*A), r = exp(logprobs - old) of each token.
 
     advantages  [S], any
-    ->          loss [S]; at A < 0 at most dual_clip * |A|, where that is not 0
+    ->          loss [S], any finite number; at A < 0 at most dual_clip * |A|, where that is not 0
     Source: PPO, arXiv 1707.06347; clip_high above clip_low is DAPO's, arXiv 2503.14476.
     """
     loss, acted = clipped(
@@ -63,7 +63,7 @@ def gspo(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
     """The clipped loss with one ratio per rollout: the geometric mean of its tokens'.
 
     advantages  [S], any
-    ->          loss [S], a rollout's on each of its tokens; clips by rollout
+    ->          loss [S], any finite number, a rollout's on each of its tokens; clips by rollout
     Source: GSPO, arXiv 2507.18071, whose clip widths are 3e-4 and 4e-4.
     """
     return _by_rollout(sequence_ratio(slots), slots, config)
@@ -73,7 +73,8 @@ def product(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
     """The clipped loss with one ratio per rollout: the product of its tokens'.
 
     advantages  [S], any
-    ->          loss [S], a rollout's on each of its tokens; long rollouts reach the clip sooner
+    ->          loss [S], any finite number, a rollout's on each of its tokens; long rollouts reach
+                the clip sooner
     Source: RLOO, arXiv 2402.14740, as TRL's RLOOTrainer clips it.
     """
     return _by_rollout(ratio_of(_sums(slots.logprobs - slots.old, slots)), slots, config)
@@ -95,7 +96,7 @@ def pg(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
     """-A * logprobs: the plain policy gradient, without a ratio and without a clip.
 
     advantages  [S], any
-    ->          loss [S]; its value says nothing, its gradient all
+    ->          loss [S], any finite number; its value says nothing, its gradient all
     Source: Williams, Machine Learning 8, 1992. For rollouts of the weights in training.
     """
     return -slots.advantages * slots.logprobs, _never(slots)
@@ -105,7 +106,8 @@ def sapo(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
     """-A * 4/t * sigmoid(t * (r - 1)), t = 1 where A > 0, else 1.05: a gate in place of a clip.
 
     advantages  [S], any
-    ->          loss [S], whose gradient fades on either side of r = 1 and never jumps
+    ->          loss [S], any finite number, whose gradient fades on either side of r = 1 and never
+                jumps
     Source: SAPO, arXiv 2511.20347.
     """
     ratio = ratio_of(slots.logprobs - slots.old)
@@ -119,7 +121,7 @@ def dppo(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
 
     sampled     [S]  r is the trainer's over the sampler's probability, never clipped
     advantages  [S], any; rollouts of advantage 0 are read for the second part
-    ->          loss [S]
+    ->          loss [S], any finite number
     Source: DPPO, arXiv 2602.04879, as prime-rl has it. Its ratio corrects for the sampler by
     itself: no correction on top.
     """
@@ -136,8 +138,8 @@ def pacs(slots: Slots, config: ObjectiveConfig) -> tuple[Tensor, Tensor]:
 
     psi      a rollout's sum of (logprobs - old), less the mean of its siblings'
     rewards  [B], each exactly 1 or 0; advantages only tell which groups are dead
-    ->       loss [S], a rollout's on each of its tokens; on policy its gradient is that of RLOO
-             with summed tokens
+    ->       loss [S], at least 0, a rollout's on each of its tokens; on policy its gradient is that
+             of RLOO with summed tokens
     Source: PACS, arXiv 2509.02522, beta 1. Raises ValueError for a reward that is neither. All
     siblings are read together, so a group's memory is no longer bounded by learner.token_budget.
     """

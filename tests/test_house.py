@@ -16,14 +16,15 @@ import pytest
 
 from agents import generators, verifiers
 from agents.generators import GENERATORS
-from agents.verifiers import VERIFIERS
+from agents.verifiers import METERS, VERIFIERS
 from flows.stages import STAGES as TAKEN
 from pipeline.advantages import ADVANTAGES
-from pipeline.config import RunConfig, Section
+from pipeline.config import MeterName, RunConfig, Section
 from pipeline.objectives import DIVERGENCES
 from pipeline.offline import OBJECTIVES
 from pipeline.ports import Generator, Meter, Verifier
 from pipeline.rewards import REWARDS
+from pipeline.rewards.transforms import TRANSFORMS
 from pipeline.surrogates import SURROGATES
 from store.schema import STAGES
 
@@ -248,6 +249,7 @@ def choices(section: str, field: str) -> set[str]:
     ("section", "field", "table"),
     [
         ("reward", "name", REWARDS.keys()),
+        ("reward", "transform", TRANSFORMS.keys()),
         ("objective", "advantage", ADVANTAGES.keys()),
         ("objective", "surrogate", SURROGATES.keys()),
         ("objective", "divergence", DIVERGENCES.keys()),
@@ -260,6 +262,10 @@ def test_every_choice_of_the_configuration_stands_in_its_table(
     section: str, field: str, table: set[str]
 ) -> None:
     assert choices(section, field) == set(table)
+
+
+def test_every_meter_that_a_run_may_name_stands_in_the_table() -> None:
+    assert set(get_args(MeterName)) == METERS.keys()
 
 
 @pytest.mark.parametrize(

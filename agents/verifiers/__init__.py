@@ -64,7 +64,7 @@ METERS: dict[str, Callable[[Tools], Meter]] = {
     "judge": Judge,
     "rubric": Rubric,
     "teacher": Teacher,
-    "start": _made(Start, lambda tools: Start(tools.frozen(), tools.temperature)),
+    "start": Start,
     "rule": _made(Rule, lambda tools: Rule()),
     "vote": _made(Vote, lambda tools: Vote()),
     "shape": _made(Shape, lambda tools: Shape(tools.prompts)),

@@ -17,8 +17,16 @@ from pipeline.types import Group, Reading
 
 @dataclass(frozen=True, slots=True)
 class Certainty:
-    """Fills the Meter port. values [written]: KL(uniform || p) of the distribution that each token
-    came from, >= 0, in nats at temperature 1."""
+    """KL(uniform || p), p the distribution that each written token came from.
+
+    values  [written]  -(sum over the vocabulary of ln(V p)) / V, V its size: at least 0, in nats at
+                       temperature 1; the end token counts as written
+    status  "malformed" where nothing was written, "too_long" where the row exceeds the context,
+            "score_error" where a number is not finite
+
+    Asked: the policy in training, or under verifier.certainty "offline" the weights that the run
+    began with, which a policy learns to please. Source: Intuitor, arXiv 2505.19590.
+    """
 
     tools: Tools
     source = "certainty"
@@ -30,7 +38,16 @@ class Certainty:
 
 @dataclass(frozen=True, slots=True)
 class Entropy:
-    """Fills the Meter port. values [written]: entropy of the same distributions, in [0, ln V]."""
+    """-(sum of p ln p), p the distribution that each written token came from.
+
+    values  [written]  in [0, ln V], V the size of the vocabulary, in nats at temperature 1; the end
+                       token counts as written
+    status  "malformed" where nothing was written, "too_long" where the row exceeds the context,
+            "score_error" where a number is not finite
+
+    Asked: the policy in training, or under verifier.certainty "offline" the weights that the run
+    began with. Source: arXiv 2505.15134.
+    """
 
     tools: Tools
     source = "entropy"

@@ -20,13 +20,18 @@ from pipeline.types import Group, Reading
 
 @dataclass(frozen=True, slots=True)
 class Cross:
-    """Fills the Meter port with the proxy.
+    """ln P(answer and closing tag | question, this attempt's reasoning), of the group's answers.
 
-    values  [candidates]  log-probability of each distinct answer of the group, closing tag
-                          included, under this attempt's reasoning; the most frequent answer first,
-                          verifier.candidates of them at most
+    values  [candidates]  at most 0, in nats, a sum over tokens; of each distinct answer, the most
+                          frequent first, verifier.candidates of them at most
     at      (index of its own answer among them,), () where it is not
     detail  the answers, as a JSON list
+    status  "malformed" without two blocks, "too_long" where the longest answer does not fit the
+            context, "not_measured" where fewer than half of the group's attempts are well formed,
+            "score_error" where a number is not finite
+
+    Asked: the proxy. No reference is read. Source: this project; the rows of a group are the matrix
+    that its consensus averages.
     """
 
     tools: Tools

@@ -20,7 +20,16 @@ PLEA = (
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Fills the Meter port. values (share of yes,), in [0, 1]; detail names the wording asked."""
+    """P("Yes") / (P("Yes") + P("No")) when asked whether the answer says what the reference says.
+
+    values  (share of yes,)  in [0, 1]; one look, nothing is sampled
+    detail  the wording asked, which is another judge's where it changes
+    status  "malformed" without two blocks, "too_long" where what is asked exceeds the context,
+            "not_measured" without a reference, "score_error" where the share is not finite
+
+    Asked: the proxy, with question, reference and answer, never the reasoning. Of several
+    references it reads the first only. Source: GenRM, arXiv 2408.15240, without a rationale.
+    """
 
     tools: Tools
     source = "judge"

@@ -3,8 +3,9 @@
 A line of JSON in, [seconds, reference, answer]; a word out: "yes", "no" or "error" where the
 comparison ran out of memory or stack, which the library itself would call different. "ready" is
 the first word. The library's own alarms are off: they would call a comparison that was cut short
-different too. The process has no handler for SIGALRM and ends by it, inside any C loop, should
-whoever asked be gone; and it ends with its input.
+different too. The seconds are of processor time, so that a busy machine changes no verdict: the
+process has no handler for SIGPROF and ends by it, inside any C loop, whether or not whoever asked
+is still there. It ends with its input too.
 """
 
 from __future__ import annotations
@@ -63,14 +64,15 @@ def serve() -> None:
     log.setLevel(logging.DEBUG)
     log.propagate = False
     log.addHandler(ear)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # a parent that ignores it hands that on
     same("1", "2")  # what is loaded at first use
     words.write("ready\n")
     for line in sys.stdin:
         seconds, reference, answer = json.loads(line)
         ear.starved = False
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         verdict = same(reference, answer)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         words.write("error\n" if ear.starved and not verdict else "yes\n" if verdict else "no\n")
 
 

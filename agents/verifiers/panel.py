@@ -47,5 +47,9 @@ class Panel:
         return self.inner.agree(groups)
 
     def forget(self) -> None:
-        """Drop what the inner verifier kept; meters keep nothing that a later step could read."""
+        """Drop what the inner verifier kept.
+
+        Meters are not asked to. What one keeps may only save work: a pass over completions, which
+        answers none but the very groups it read, or verdicts that would be the same if asked anew.
+        """
         self.inner.forget()

@@ -23,8 +23,16 @@ PLEA = (
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """Fills the Meter port. values [items]: share of yes, in [0, 1], in the rubric's order; detail
-    names the wording asked. Raises ValueError where the rubric has no item."""
+    """P("Yes") / (P("Yes") + P("No")) for each item of verifier.rubric: does the attempt meet it.
+
+    values  [items]  shares of yes, in [0, 1], in the rubric's order; nothing is sampled
+    detail  the wording asked, which is another judge's where it changes
+    status  "malformed" without two blocks, "too_long" where one item's text exceeds the context,
+            "score_error" where a share is not finite
+
+    Asked: the proxy, with question, reasoning and answer, never a reference. Raises ValueError
+    where the rubric has no item. Source: RaR, arXiv 2507.17746, each item asked by itself.
+    """
 
     tools: Tools
     source = "rubric"

@@ -13,12 +13,17 @@ from pipeline.types import Group, Reading, Rollout, Transcript
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Fills the Meter port: values are (written, reasoning, answer, repetition) of any form.
+    """How many tokens a completion has, and 1 - distinct / all of its runs of four tokens.
 
-    written     tokens the policy wrote, tags and end token included
-    reasoning   tokens of the bare reasoning, 0 where the form is not "ok"
-    answer      tokens of the bare answer, 0 where the form is not "ok"
-    repetition  share of written runs of four tokens that occurred before, in [0, 1)
+    values  (written, reasoning, answer, repetition)
+            written     tokens the policy wrote, at least 0, tags and end token included
+            reasoning   tokens of the bare reasoning, 0 where the form is not "ok"
+            answer      tokens of the bare answer, 0 where the form is not "ok"
+            repetition  share of written runs of four tokens that occurred before, in [0, 1)
+    status  "measured" whatever the form: none is "malformed"
+
+    No weights are asked; the version names the size of the vocabulary. Source: the lengths that
+    DAPO penalises, arXiv 2503.14476; repetition after RLPR, arXiv 2506.18254.
     """
 
     prompts: Prompts

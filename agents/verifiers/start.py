@@ -2,64 +2,55 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.ports import Engine, ScoreRequest
+from agents.verifiers.passes import written_logprobs
+from agents.verifiers.readings import Numbers, Sheet, readable
+from agents.verifiers.tools import Tools
 from pipeline.types import Group, Reading, Rollout
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Fills the Meter port with an engine under the starting weights, which never change.
+    """k1: each written token's log-probability when sampled less that under the starting weights.
 
-    values [written]: each token's log-probability when sampled less that under the start, in nats
-    (k1, of either sign).
+    values  [written]  ln p(token) - ln p0(token), any finite number, in nats at temperature 1; the
+                       mean over the policy's own tokens is its divergence from the start
+    status  "malformed" where nothing was written, "too_long" where the row exceeds the context,
+            "score_error" where a number is not finite
 
-    temperature  of the attempts. Raises ValueError for any but 1, at which the engine scores: the
-                 two log-probabilities would be of different distributions
+    Asked: the weights that the run began with, which never change. Raises ValueError for a
+    solver.temperature other than 1: the two log-probabilities would be of different distributions.
+    Source: k1 as a price, arXiv 2402.14740.
     """
 
-    engine: Engine
-    temperature: float
+    tools: Tools
+    source = "start"
 
     def __post_init__(self) -> None:
-        if self.temperature != 1.0:
+        if self.tools.temperature != 1.0:
             raise ValueError(
-                f"solver.temperature is {self.temperature}, and the divergence of attempts from "
-                "the starting weights is read at 1; sample at 1, or use objective.kl"
+                f"solver.temperature is {self.tools.temperature}, and the divergence of attempts "
+                "from the starting weights is read at 1; sample at 1, or use objective.kl"
             )
-
-    @property
-    def source(self) -> str:
-        return "start"
 
     def read(self, groups: Sequence[Group]) -> list[tuple[Reading, ...]]:
-        """Per written token: its log-probability when sampled less that under the start, k1."""
-        scores = self.engine.score([_request(group) for group in groups])
+        """A reading of each rollout, in order."""
+        engine, room = self.tools.frozen(), self.tools.context
+        sheet = Sheet(self.source, engine.version)
+        asked = [r for group in groups for r in group.rollouts if readable(r, room)]
+        rows = iter(written_logprobs(engine, asked))
         return [
             tuple(
-                self._reading(rollout, row)
-                for rollout, row in zip(group.rollouts, rows, strict=True)
+                sheet.along(r, _gaps(r, next(rows)) if readable(r, room) else None, room)
+                for r in group.rollouts
             )
-            for group, (rows,) in zip(groups, scores, strict=True)
+            for group in groups
         ]
 
-    def _reading(self, rollout: Rollout, start: Sequence[float]) -> Reading:
-        sampled = [p for p, wrote in zip(rollout.logprobs, rollout.written, strict=True) if wrote]
-        gaps = tuple(now - then for now, then in zip(sampled, start, strict=True))
-        if not all(map(math.isfinite, gaps)):
-            detail = "a log-probability is not finite"
-            return Reading(self.source, self.engine.version, "score_error", detail=detail)
-        return Reading(self.source, self.engine.version, "measured", gaps)
 
-
-def _request(group: Group) -> ScoreRequest:
-    """The group's prompt, and what each of its rollouts wrote behind it."""
-    first = group.rollouts[0]
-    texts = tuple(
-        tuple(t for t, wrote in zip(one.tokens, one.written, strict=True) if wrote)
-        for one in group.rollouts
-    )
-    return ScoreRequest(first.tokens[: first.written.index(True)], ((),), (texts,))
+def _gaps(rollout: Rollout, start: Numbers) -> Numbers:
+    """Sampled less started, per written token."""
+    sampled = rollout.logprobs[rollout.written.index(True) :]
+    return tuple(now - then for now, then in zip(sampled, start, strict=True))

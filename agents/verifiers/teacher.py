@@ -21,11 +21,17 @@ from pipeline.types import Group, Reading, Transcript
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """Fills the Meter port with verifier.teacher_attempts samples of each task at temperature 1.
+    """Whether the answer is the one that most of the teacher's own attempts at the task give.
 
-    values  (1 where the answer says what the vote does, else 0; the vote's share of all attempts of
-            the teacher, malformed ones included)
+    values  (agrees, share)
+            agrees  1 where the answer says what the vote does, else 0
+            share   the vote's, of all the teacher's attempts, malformed ones included; in (0, 1]
     detail  the voted answer, in the wording first seen; the first of equal votes
+    status  "malformed" without two blocks, "too_long" where no attempt fits behind the prompt,
+            "not_measured" where no attempt of the teacher gave an answer
+
+    Asked: the proxy, a slower copy of the policy, verifier.teacher_attempts times a task at
+    temperature 1. No reference is read. Source: Co-rewarding-II, arXiv 2508.00410.
     """
 
     tools: Tools

@@ -16,7 +16,14 @@ from pipeline.types import Group, Reading
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Fills the Meter port. values [written]: ln P(token | prompt and all before it), <= 0."""
+    """ln P(token | prompt and all before it) of each written token.
+
+    values  [written]  at most 0, in nats at temperature 1; the end token counts as written
+    status  "malformed" where nothing was written, "too_long" where the row exceeds the context,
+            "score_error" where a number is not finite
+
+    Asked: the policy in training. Source: ppl(a | q) of SAR, arXiv 2509.05489.
+    """
 
     tools: Tools
     source = "written"
@@ -28,7 +35,15 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Unprompted:
-    """Fills the Meter port. values [written]: the same without the question, <= 0."""
+    """ln P(token | prompt of an empty question and all before it) of each written token.
+
+    values  [written]  at most 0, in nats at temperature 1; the end token counts as written
+    status  "malformed" where nothing was written, "too_long" where the row exceeds the context,
+            "score_error" where a number is not finite
+
+    Asked: the policy in training. Source: ppl(a) of SAR, arXiv 2509.05489, where nothing at all
+    stands before the completion; here the instruction and the template do.
+    """
 
     tools: Tools
     source = "unprompted"

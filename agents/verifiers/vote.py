@@ -18,12 +18,16 @@ VERSION = f"unicode {unicodedata.unidata_version}"
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """Fills the Meter port: values are (agrees, own share, mode's share), over all G attempts.
+    """Whether the answer is the one that most of the G attempts of its group give.
 
-    agrees  1.0 where the answer is of the group's most voted class, the first seen of equals
-    shares  votes of the answer's own class and of the most voted one over G, in (0, 1]
+    values  (agrees, own share, mode's share)
+            agrees  1 where the answer is of the most voted class, the first seen of equals, else 0
+            shares  votes of the answer's own class and of the most voted one over G, in (0, 1]
+    status  "malformed" without two blocks, or where the answer is empty once normalised: such an
+            attempt never votes, but counts in G
 
-    An answer that is malformed, or empty once normalised, never votes and is "malformed".
+    No weights are asked and no reference is read; where most err alike, the error wins. The version
+    names the release of Unicode that normalises. Source: TTRL, arXiv 2504.16084.
     """
 
     source: str = field(default="vote", init=False)

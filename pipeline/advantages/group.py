@@ -85,10 +85,10 @@ def quantile(rewards: Tensor) -> Tensor:
 
 
 def reinforce(rewards: Tensor) -> Tensor:
-    """R, against nothing: no baseline at all.
+    """A = R: the reward against nothing, no baseline at all.
 
     rewards  [K]
-    ->       the same
+    ->       [K], the same, in the rewards' unit
     Source: Williams, Machine Learning 8, 1992. What all rewards share is noise in its gradient.
     """
     return rewards.clone()

@@ -22,7 +22,8 @@ def tempo(peers: Sequence[Peers], config: ObjectiveConfig) -> list[Compared]:
 
     rewards  [K]; m their mean, s their sample deviation
     V        mean reward of the siblings whose written tokens begin alike, so far
-    ->       [K][written tokens]; a token that no sibling chose otherwise has (R - m) / s
+    ->       [K][written tokens], any finite number; a token that no sibling chose otherwise has
+             (R - m) / s
     Source: TEMPO, arXiv 2509.18314. Long varied texts share few tokens, and differ from GRPO in
     their first ones alone. Equal rewards get 0.
     """

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
+from statistics import fmean
 
 from pipeline.evaluation.attacks import COPY
 from pipeline.measures import mean_nll, sequence_logprob
@@ -17,6 +19,7 @@ from pipeline.types import Evidence
 
 MARGIN = 0.05  # nats per reference token by which reasoning has to beat none
 LIKELY = 0.5  # probability of the whole reference from which it counts as said
+YES = 0.5  # of a number made of readings, from which it accepts
 
 Accepts = Callable[[Evidence], bool | None]
 
@@ -25,10 +28,12 @@ Accepts = Callable[[Evidence], bool | None]
 class Acceptance:
     """accepts  of an attempt's evidence, readings included; None where nothing was read
     fair     attacks that it is right to accept
+    meter    whose reading it is told by; "" for the reference's likelihood
     """
 
     accepts: Accepts
     fair: frozenset[str] = frozenset()
+    meter: str = ""
 
 
 def beats(evidence: Evidence) -> bool | None:
@@ -58,31 +63,48 @@ def either(evidence: Evidence) -> bool | None:
     return None if None in told else any(told)
 
 
-def reads(source: str, seat: int, bar: float = 0.5) -> Accepts:
-    """The value at `seat` of a meter's reading is at or above the bar."""
+def reads(source: str, value: Callable[[tuple[float, ...]], float]) -> Accepts:
+    """The number made of a meter's values is at or above YES."""
 
     def accepts(evidence: Evidence) -> bool | None:
         reading = evidence.reading(source)
         if reading is None or reading.status not in ("measured", "malformed"):
             return None
-        return reading.status == "measured" and reading.values[seat] >= bar
+        return reading.status == "measured" and value(reading.values) >= YES
 
     return accepts
 
 
-ANSWER_ONLY = frozenset({COPY})  # to a verifier of answers, a copied reference is a right answer
+def of_answers(meter: str, value: Callable[[tuple[float, ...]], float]) -> Acceptance:
+    """Of a verifier that reads the answer: a copied reference is a right one to it."""
+    return Acceptance(reads(meter, value), frozenset({COPY}), meter)
+
 
 # Gain and level are the halves of likelihood: what a reward that is set against the baseline, or
-# one that pays probability as such, would take. A vote accepts nothing by itself, so it has no row:
-# what the siblings say is its reference.
+# one that pays probability as such, would take.
 ACCEPTS: dict[str, Acceptance] = {
     "likelihood": Acceptance(either),
     "gain": Acceptance(beats),
     "level": Acceptance(likely),
-    "exact": Acceptance(reads("rule", 0), ANSWER_ONLY),
-    "normalised": Acceptance(reads("rule", 1), ANSWER_ONLY),
-    "math": Acceptance(reads("rule", 2), ANSWER_ONLY),
-    "judge": Acceptance(reads("judge", 0), ANSWER_ONLY),
+    "exact": of_answers("rule", itemgetter(0)),
+    "normalised": of_answers("rule", itemgetter(1)),
+    "math": of_answers("rule", itemgetter(2)),
+    "judge": of_answers("judge", itemgetter(0)),
+    "rubric": of_answers("rubric", fmean),  # every item alike
+}
+
+# Meters that are not attacked, each with the reason.
+EXEMPT: dict[str, str] = {
+    "certainty": "reads no answer: rewards compare it within a group",
+    "entropy": "reads no answer: rewards compare it within a group",
+    "written": "reads no answer: half of what sar compares",
+    "unprompted": "reads no answer: half of what sar compares",
+    "steps": "scores steps, not answers; its sum grows with repetition by design",
+    "cross": "its reference is the group's own answers, which an attack would have to be",
+    "teacher": "its reference is the proxy's own vote, compared by text as 'normalised' is",
+    "start": "a price on distance, which accepts nothing",
+    "vote": "its reference is the siblings' answers, which an attack would have to be",
+    "shape": "counts tokens, which accepts nothing",
 }
 
 

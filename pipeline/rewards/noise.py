@@ -52,12 +52,13 @@ class Channel:
 def flip(
     outcomes: Sequence[float], ids: Sequence[str], *, rate: float, seed: int
 ) -> tuple[float, ...]:
-    """Each outcome r turned into 1 - r with probability `rate`, the channel rho0 = rho1 = rate.
+    """1 - r in place of each outcome r with probability `rate`: the channel rho0 = rho1 = rate.
 
     outcomes  [K]  in [0, 1]
     ids       [K]  the rollouts': whether one is flipped depends on its id and the seed alone, not
                    on its siblings or on when it is asked
     ->        [K]  in [0, 1]
+    Source: the noise of arXiv 2510.00915, equal on both sides.
     """
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"rate {rate} is outside [0, 1]")
@@ -68,15 +69,22 @@ def flip(
 
 
 def backward(outcomes: Sequence[float], channel: Channel) -> tuple[float, ...]:
-    """[K] observed outcomes in [0, 1] -> [K] finite, unbiased for the clean ones."""
+    """(r - rho0) / (1 - rho0 - rho1) of each observed outcome r: its mean is the clean outcome.
+
+    outcomes  [K]  in [0, 1]; rho0 is reward.false_positive, rho1 reward.false_negative
+    ->        [K]  any finite number
+    Source: arXiv 2510.00915. An advantage divided by the group's own deviation undoes it.
+    """
     return tuple((outcome - channel.rho0) / channel.youden for outcome in outcomes)
 
 
 def forward_weights(outcomes: Sequence[float], rho1: float) -> tuple[float, ...]:
-    """[K] observed outcomes, each 0 or 1 -> [K] weights of the rollouts' log-likelihood gradients.
+    """rho1 where accepted, rho1 - 1 where rejected: weights of log-likelihood gradients.
 
-    rho1 where accepted, rho1 - 1 where rejected. Raises ValueError outside 0 <= rho1 < 1, and for
-    an outcome between 0 and 1: the correction is one of verdicts.
+    outcomes  [K]  observed, each 0 or 1; rho1 is reward.false_negative
+    ->        [K]  in [-1, 1): in the mean the clean gradient, times 1 - rho0 - rho1
+    Source: arXiv 2510.00915. Raises ValueError outside 0 <= rho1 < 1, and for an outcome between
+    0 and 1: the correction is one of verdicts.
     """
     if not 0.0 <= rho1 < 1.0:
         raise ValueError(f"rho1 {rho1}: expected a rate from 0 to below 1")

@@ -13,7 +13,12 @@ from pipeline.types import Evidence, Reading
 def admits(item: Evidence, config: RewardConfig) -> bool:
     """Whether the gate lets an attempt, measured or malformed, earn anything but form.
 
-    strict admits the well-formed, lenient also those with text outside the blocks, off all.
+        strict   the well-formed alone: g = 1 where the form is "ok", else 0
+        lenient  g = 1 for those with text outside the blocks too, else 0
+        off      g = 1 for all, in any form
+
+    Every term but form is multiplied by g, 0 or 1. What needs a reference scored earns 0 where none
+    was. Source: strict is NOVER's rule, arXiv 2505.16022; the others are this project's.
     """
     if item.status == "measured" or config.gate == "off":
         return True

@@ -11,12 +11,22 @@ _DECIMALS = 6  # finer differences are arithmetic, and a rank would blow them up
 
 
 def ranked(rewards: Sequence[float]) -> tuple[float, ...]:
-    """[K] -> [K] in [1/K, 1]: the best 1, the worst 1/K, equals the mean of their places."""
+    """(K - k)/K at place k of K rewards, 0 the best: their order alone.
+
+    rewards  [K]  finite, rounded to 1e-6
+    ->       [K]  in [1/K, 1]: the best 1, the worst 1/K, equals the mean of their places
+    Source: the rank of NOVER's reasoning reward, arXiv 2505.16022, taken of any reward.
+    """
     return rank_values([round(-reward, _DECIMALS) for reward in rewards])
 
 
 def reached(rewards: Sequence[float]) -> tuple[float, ...]:
-    """[K] -> [K] in [1/K, 1]: the share of the group that each reaches, ties counted."""
+    """#{k: r_k <= r} / K: the share of the group that each reward reaches.
+
+    rewards  [K]  finite, rounded to 1e-6
+    ->       [K]  in [1/K, 1]: ties count, the own reward among them
+    Source: the quantile of QRPO, arXiv 2507.08068, the group for reference completions.
+    """
     return quantiles(rewards)
 
 

@@ -9,12 +9,14 @@ import pytest
 from agents.generators.evolve import Evolve
 from agents.prompts import Prompts, Style
 from agents.solver import SamplingSolver
+from agents.verifiers import METERS
 from agents.verifiers.perplexity import Perplexity
 from pipeline.batch import Splice
 from pipeline.config import GeneratorConfig, SolverConfig, TagsConfig, VerifierConfig
 from pipeline.engine.scripted import ScriptedEngine, Tokens
 from pipeline.ports import SampleRequest, ScoreRequest, Scores
 from pipeline.types import Task
+from tests.agents.attempts import tools
 from tests.tiny import tiny_tokenizer
 
 OWN = TagsConfig(reasoning="reasoning", answer="final", task="exercise")
@@ -70,6 +72,27 @@ def test_no_default_tag_stands_anywhere_on_the_path_of_a_task(style: Style) -> N
     assert [tag for tag in DEFAULTS if tag in told] == []
     assert "<reasoning>2 and 2</reasoning>\n<final>" in told
     assert "four</final>" in told
+
+
+@pytest.mark.parametrize("style", ["plain", "instructed"])
+@pytest.mark.parametrize("name", ["steps", "written", "unprompted", "cross", "judge", "rubric"])
+def test_no_default_tag_stands_in_what_a_meter_asks(style: Style, name: str) -> None:
+    prompts = Prompts(tiny_tokenizer(), OWN, style)
+    (group,) = SamplingSolver(Recorder(prompts), prompts, SolverConfig(), 512).attempt(
+        [TASK], [[1, 2]], ["g"]
+    )
+    engine = Recorder(prompts)
+    config = VerifierConfig(rubric=("It is short.",))
+    kit = tools(engine, prompts=prompts, config=config, context=512)
+    (row,) = METERS[name](kit).read([group])
+
+    assert [one.status for one in row] == ["measured", "measured"]
+    assert [tag for tag in DEFAULTS if tag in "\n".join(engine.texts)] == []
+    if name == "steps":  # the reasoning is found between the own tags: one step, tags apart
+        opened = len(prompts.tokenizer.encode("<reasoning>", add_special_tokens=False))
+        assert row[0].at == (opened + len(prompts.plain("2 and 2")),)
+    if name == "cross":
+        assert "</reasoning>\n<final>" in "\n".join(engine.texts)
 
 
 def test_the_reference_is_spliced_in_behind_the_own_answer_tag() -> None:

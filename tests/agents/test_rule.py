@@ -171,9 +171,53 @@ def test_a_comparison_that_does_not_end_is_a_timeout_and_the_next_one_is_served(
     assert (first.status, first.values) == ("timeout", ())
     assert second.values == (0.0, 0.0, 1.0)
     assert (meter.timeouts, meter.child.starts) == (1, 2)
-    # asked again, it is known
-    assert meter.read([group(said(answer), said("8/2"))])[0] == (first, second)
-    assert (meter.timeouts, meter.child.starts) == (1, 2)
+    meter.close()
+
+
+# what holds an x ends by the signal of a spent timer, all else is a no
+STALLS = "os.kill(os.getpid(), signal.SIGPROF) if 'x' in line else print('no', flush=True)"
+
+
+def test_a_timeout_is_asked_once_in_a_reading_and_anew_in_the_next(tmp_path: Path) -> None:
+    meter = Rule(scripted(tmp_path, STALLS))
+    asked = [group(said("x"), said("x"), said("5"))]
+    first = meter.read(asked)
+    assert [one.status for one in first[0]] == ["timeout", "timeout", "measured"]
+    assert first[0][0].detail == "not compared within 20 s of processor time"
+    assert meter.timeouts == 1
+    assert list(meter.known) == [("4", "5")]
+    assert meter.read(asked) == first
+    assert meter.timeouts == 2
+    meter.close()
+
+
+def test_a_reading_asks_nothing_more_after_eight_timeouts_whatever_is_known(
+    tmp_path: Path,
+) -> None:
+    fresh, seasoned = Rule(scripted(tmp_path, STALLS)), Rule(scripted(tmp_path, STALLS))
+    seasoned.read([group(said("6"), said("7"))])
+    answers = ["5", *(f"x{i}" for i in range(9)), "6", "5"]
+    found = [meter.read([group(*map(said, answers))])[0] for meter in (fresh, seasoned)]
+    assert found[0] == found[1]
+    assert [one.status for one in found[0]] == ["measured", *["timeout"] * 10, "measured"]
+    assert fresh.timeouts == 8
+    assert found[0][9].detail == "not asked: 8 comparisons of this reading had timed out"
+    assert found[0][10].detail == found[0][9].detail
+    fresh.close()
+    seasoned.close()
+
+
+def test_a_child_that_waits_for_the_processor_is_not_cut_short(tmp_path: Path) -> None:
+    child = replace(scripted(tmp_path, "time.sleep(1), print('yes', flush=True)"), deadline=0.2)
+    assert replace(child, slack=100.0).same("1/2", "0.5") == "yes"
+    assert replace(child, slack=1.0).same("1/2", "0.5") == "timeout"  # the clock's, at last
+
+
+def test_the_verdicts_kept_are_the_last_used(tmp_path: Path) -> None:
+    meter = Rule(scripted(tmp_path, STALLS), kept=2)
+    for answer in ("5", "6", "5", "7"):
+        meter.read([group(said(answer))])
+    assert [answer for _, answer in meter.known] == ["5", "7"]
     meter.close()
 
 
@@ -197,7 +241,7 @@ def scripted(folder: Path, then: str) -> MathChild:
     """A child that is ready, and answers every line as told."""
     program = folder / "child.py"
     program.write_text(
-        f"import sys, time\nprint('ready', flush=True)\nfor line in sys.stdin: {then}\n"
+        f"import os, signal, sys, time\nprint('ready', flush=True)\nfor line in sys.stdin: {then}\n"
     )
     return MathChild(deadline=20.0, program=program)
 
@@ -229,7 +273,7 @@ def test_a_meter_that_is_let_go_leaves_no_process() -> None:
 
 
 def test_a_child_whose_parent_is_gone_ends_itself() -> None:
-    # what the parent's deadline would do, were there a parent: an alarm without a handler
+    # its own timer, without a handler
     child = MathChild(deadline=20.0)
     assert child.same("1", "2") == "no"
     process = child._process
@@ -237,7 +281,7 @@ def test_a_child_whose_parent_is_gone_ends_itself() -> None:
     assert process.stdin is not None
     process.stdin.write(b'[1.0, "5", "9^9^9"]\n')
     process.stdin.flush()
-    assert process.wait(60) == -signal.SIGALRM
+    assert process.wait(60) == -signal.SIGPROF
     child.close()
 
 

@@ -80,6 +80,13 @@ def test_the_rule_accepts_as_its_reading_says(reading: Reading, told: list[bool 
     assert [ACCEPTS[name].accepts(evidence) for name in ("exact", "normalised", "math")] == told
 
 
+@pytest.mark.parametrize(("shares", "told"), [((1.0, 0.0), True), ((0.9, 0.0), False)])
+def test_a_rubric_accepts_by_the_mean_of_its_items(shares: tuple[float, ...], told: bool) -> None:
+    reading = Reading("rubric", "v", "measured", shares)
+    evidence = Evidence("not_measured", "p@0", readings=(reading,))
+    assert ACCEPTS["rubric"].accepts(evidence) is told
+
+
 def test_rates_count_what_was_read_and_excuse_what_is_fair() -> None:
     told = [("dot", True), ("dot", False), ("dot", None), (COPY, True)]
     whole, dot, copy = rates({"math": told}, {"math": frozenset({COPY})})

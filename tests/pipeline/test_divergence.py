@@ -6,12 +6,14 @@ import math
 
 import pytest
 
+from agents.solver import SamplingSolver
 from agents.verifiers.start import Start
-from pipeline.config import RewardConfig
+from pipeline.config import RewardConfig, SolverConfig
 from pipeline.engine.scripted import ScriptedEngine
 from pipeline.measures import NotMeasurable
 from pipeline.rewards.divergence import divergence_terms
 from pipeline.types import Evidence, Group, Reading, Task, Transcript
+from tests.agents.attempts import PROMPTS, local, tools
 from tests.pipeline.credits import rollout
 
 TASK = Task("t", "question", "7", "human")
@@ -27,7 +29,7 @@ def read(*completions: tuple[tuple[int, ...], tuple[float, ...]]) -> tuple[Readi
     rollouts = tuple(rollout((10, 11), text, logprobs=told) for text, told in completions)
     group = Group("g", "solver", TASK, rollouts, (Transcript("empty"),) * len(rollouts))
     engine = ScriptedEngine(lambda prompt, seed: (), weigh, version="solver@0")
-    [readings] = Start(engine, 1.0).read([group])
+    [readings] = Start(tools(engine, context=6)).read([group])
     return readings
 
 
@@ -38,13 +40,27 @@ def test_the_start_is_read_per_written_token_whatever_the_form():
     assert second.values == pytest.approx((0.0,))
 
 
+def test_nothing_written_is_malformed_and_a_row_over_the_context_is_too_long():
+    told = read(((), ()), ((20, 30, 40, 50, 60), (-1.0,) * 5), ((20,), (-2.0,)))
+    assert [one.status for one in told] == ["malformed", "too_long", "measured"]
+    assert told[2].values == pytest.approx((0.0,))
+
+
+def test_an_untrained_policy_has_not_moved():
+    engine = local()
+    solver = SamplingSolver(engine, PROMPTS, SolverConfig(max_tokens=20), 300)
+    groups = solver.attempt([TASK], [[1, 2]], ["g"])
+    for reading in Start(tools(engine)).read(groups)[0]:
+        assert reading.values == pytest.approx((0.0,) * len(reading.values), abs=2e-5)
+
+
 def test_a_log_probability_that_is_not_finite_is_no_reading():
     assert read(((20,), (math.nan,)))[0].status == "score_error"
 
 
 def test_attempts_sampled_at_another_temperature_are_refused():
     with pytest.raises(ValueError, match=r"solver\.temperature is 0\.7"):
-        Start(ScriptedEngine(lambda prompt, seed: ()), 0.7)
+        Start(tools(ScriptedEngine(lambda prompt, seed: ()), temperature=0.7))
 
 
 def test_the_price_is_the_sum_over_tokens_of_what_they_have_gained():

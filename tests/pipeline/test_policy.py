@@ -14,6 +14,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from flows.assemble import assemble, reader
+from pipeline.config import ModelConfig, RunConfig, TagsConfig
 from pipeline.policy import (
     BadModel,
     check_fragments,
@@ -21,6 +23,7 @@ from pipeline.policy import (
     encode,
     end_ids,
     fingerprint,
+    fragments,
     load_policy,
     load_reader,
     longest_row,
@@ -60,7 +63,7 @@ def test_a_saved_model_loads_with_the_same_weights_and_its_tokenizer(folder: Pat
 
 def test_a_reader_has_the_tokenizer_and_the_context_of_its_model(folder: Path) -> None:
     model, whole = load_policy(str(folder), dtype=torch.float32, device="cpu")
-    tokenizer, context = load_reader(str(folder))
+    tokenizer, context = load_reader(str(folder), TagsConfig())
     assert context == longest_row(model)
     assert tokenizer.get_vocab() == whole.get_vocab()
 
@@ -191,14 +194,41 @@ def test_a_tokenizer_that_marks_the_start_of_every_text_is_refused(
 ) -> None:
     marking(scheme).save_pretrained(folder)
     with pytest.raises(BadModel, match=r"changes a text .*; use a base whose tokenizer") as caught:
-        load(folder)
+        load_reader(str(folder), TagsConfig())
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("tokenizer", [marking("never"), tiny_tokenizer(), merging_tokenizer()])
 def test_a_tokenizer_that_adds_nothing_is_let_in(tokenizer: PreTrainedTokenizerFast) -> None:
-    check_fragments("here", tokenizer)
+    check_fragments("here", tokenizer, TagsConfig())
+
+
+OWN = TagsConfig(reasoning="Plan", answer="Final", task="exercise")
+
+
+def lowering() -> PreTrainedTokenizerFast:
+    """A tokenizer that writes everything small: no harm to the default tags."""
+    fast = tiny_tokenizer()
+    fast.backend_tokenizer.normalizer = normalizers.Lowercase()
+    return fast
+
+
+def test_the_fragments_are_made_of_the_tags_of_the_run() -> None:
+    assert "".join(fragments(OWN)) == (
+        "<exercise>so</exercise>\n<Plan>so</Plan>\n<Final>4 and 5</Final>"
+    )
+    check_fragments("here", lowering(), TagsConfig())
+    with pytest.raises(BadModel, match=r"<plan>so</plan>.* or other tags"):
+        check_fragments("here", lowering(), OWN)
+
+
+def test_a_run_is_refused_a_tokenizer_that_changes_its_own_tags(folder: Path) -> None:
+    lowering().save_pretrained(folder)
+    config = RunConfig(model=ModelConfig(base=str(folder)), tags=OWN)
+    for make in (assemble, reader):
+        with pytest.raises(BadModel, match="changes a text"):
+            make(config)
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "~/nowhere-at-all", "a/b/c", ""])
