@@ -1,4 +1,4 @@
-"""What must hold of readings: none is lost, and a failed one tells why an attempt earned nothing."""
+"""What must hold of readings: none is lost, and a failed one tells why an attempt was left out."""
 
 from __future__ import annotations
 
