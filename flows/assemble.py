@@ -44,10 +44,10 @@ from pipeline.ports import Generator, Meter, Verifier
 from pipeline.proxy import WeightProxy
 from pipeline.rewards import needed
 from pipeline.rewards.checks import refuse
+from pipeline.trainee import DTYPES
 from pipeline.types import Line, PoolFigure, Remembered, Task
 
 TINY = Path(__file__).resolve().parent.parent / "pipeline" / "worlds" / "tiny_base"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass

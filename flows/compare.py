@@ -11,8 +11,8 @@ from flows.beside import Beside, Climb, side_by_side, title
 from flows.errors import Refusal
 from flows.figures import AXES
 from flows.home import Home
-from flows.listing import FORMATS, reading
-from flows.passk_tables import Row, say, table, told
+from flows.listing import FORMATS, reading, table
+from flows.passk_tables import Row, say, told
 from flows.report import as_json, console, shown
 
 _BESIDE = TypeAdapter(tuple[Beside, ...])

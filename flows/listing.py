@@ -39,13 +39,7 @@ WORDS = {
     "form": get_args(Form),
 }
 
-BESIDE = (
-    "step",
-    "round",
-    "seconds",
-    "resampled",
-    "studied",
-)  # what a step says once, not each of its rows
+ONCE = ("seconds", "resampled", "studied")  # what a step says once, not each of its rows
 
 # what fits on a terminal; --json has every column
 TASK_COLUMNS = ("id", "confidence", "right", "reference", "question")
@@ -119,12 +113,17 @@ def _by_step(updates: Sequence[Answer], syncs: Sequence[Answer]) -> list[Answer]
         {
             "step": step,
             "round": (taught or moved)[0]["round"],
-            **{key: taught[0][key] if taught else None for key in BESIDE[2:]},
-            "updates": [{k: v for k, v in row.items() if k not in BESIDE} for row in taught],
-            "syncs": [{k: v for k, v in row.items() if k not in BESIDE} for row in moved],
+            **{key: taught[0][key] if taught else None for key in ONCE},
+            "updates": [_own(row) for row in taught],
+            "syncs": [_own(row) for row in moved],
         }
         for step, (taught, moved) in sorted(found.items())
     ]
+
+
+def _own(row: Answer) -> Answer:
+    """What a row says beside what its step does."""
+    return {key: value for key, value in row.items() if key not in ("step", "round", *ONCE)}
 
 
 def list_tasks(home: Home, run: str, only: Filter, *, json: bool) -> None:
@@ -239,7 +238,7 @@ def verify(home: Home, run: str | None, *, json: bool) -> None:
     else:
         console().print(f"{told['checked']} checks, {len(violations)} violations")
         if violations:
-            table(violations, ())
+            table(violations)
     if violations:
         sys.exit(FAILED)
 
@@ -251,7 +250,8 @@ def _show(rows: Sequence[Answer], columns: Sequence[str], *, json: bool) -> None
         table(rows, columns)
 
 
-def table(rows: Sequence[Answer], columns: Sequence[str]) -> None:
+def table(rows: Sequence[Answer], columns: Sequence[str] = ()) -> None:
+    """Rows as a table of the columns named, or of all; a line of words where there are none."""
     if rows:
         console(width=WIDE).print(listing(rows, columns, console().width))
     else:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from flows.report import console, listing
+from flows.listing import table
+from flows.report import console
 from pipeline.evaluation.boundary import QUANTILES, Held
 from pipeline.evaluation.contrast import Contrast, Curves, Side
 from pipeline.types import Estimate
 
-WIDE = 1000  # characters that a table may take; a narrower terminal wraps its lines
 LISTED = 12  # tasks of a cell that are named; --json has all
 HEADLINES = ("all", "depth>=3")  # parts whose curves are shown; --json has every part
 Row = dict[str, JsonValue]
@@ -37,11 +36,6 @@ def show(found: Contrast, names: tuple[str, str]) -> None:
 def say(text: str) -> None:
     """A line of words, wrapped by the terminal alone."""
     console().print(text, soft_wrap=True)
-
-
-def table(rows: Sequence[Row]) -> None:
-    """Rows as a table."""
-    console(width=WIDE).print(listing(rows, (), console().width))
 
 
 def told(figure: Estimate, sign: str = "") -> str:

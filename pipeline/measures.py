@@ -7,7 +7,6 @@ measured raises NotMeasurable; whoever measures turns that into a status, never 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
@@ -15,7 +14,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.answers import normalise
 from pipeline.types import Estimate
 
 Variant = Literal["code", "paper"]
@@ -102,20 +100,6 @@ def consensus(table: Tensor) -> tuple[int, float, float]:
     best = int(shares.argmax())
     entropy = float(torch.special.entr(shares).sum())
     return best, float(shares[best]), min(max(entropy / math.log(candidates), 0.0), 1.0)
-
-
-def majority(answers: Sequence[str]) -> tuple[int, float] | None:
-    """Index of the first answer of the most voted kind, and its votes over all attempts.
-
-    Answers vote by their normalised text; an empty one never votes but counts as an attempt.
-    The first seen wins a tie. None where nobody voted. The share is not a pass rate.
-    """
-    said = [normalise(answer) for answer in answers]
-    votes = Counter(text for text in said if text)
-    if not votes:
-        return None
-    winner, count = votes.most_common(1)[0]  # equal counts stay in the order first seen
-    return said.index(winner), count / len(answers)
 
 
 # ranking right above wrong

@@ -94,7 +94,8 @@ def correction(
 def k1(logprobs: Tensor, reference: Tensor) -> Tensor:
     """logprobs - reference: per token of either sign, its mean the KL divergence.
 
-    Its gradient is 0 on average: it belongs in a reward, not in a loss.
+    Its gradient is 0 on average: it belongs in a reward, not in a loss. The reward "kl" is its sum,
+    from what the meter "start" reads of each written token; whoever has both as tensors takes this.
     """
     return logprobs - reference
 

@@ -89,7 +89,8 @@ class RewardConfig(Section):
         "the limit is a penalty on every token.",
     )
     step_bar: Share = Field(
-        0.9, description="Step score that 'clip_and_delta' takes for good; more earns no more."
+        0.9,
+        description="Reading of a step that 'clip_and_delta' takes for good; more earns no more.",
     )
     mix: dict[RewardName, float] = Field(
         {}, description="Other rewards that are added, by name, each with its weight."

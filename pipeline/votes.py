@@ -8,10 +8,9 @@ A vote's share is not a pass rate: ten coin flips agree in 0.62 on average.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pipeline.answers import normalise
-from pipeline.measures import majority
 
 
 def classes(answers: Sequence[str]) -> tuple[int | None, ...]:
@@ -21,17 +20,25 @@ def classes(answers: Sequence[str]) -> tuple[int | None, ...]:
     return tuple(first.setdefault(text, i) if text else None for i, text in enumerate(said))
 
 
-def shares(answers: Sequence[str]) -> dict[str, float]:
-    """Each class by its normalised text, in the order first seen, and its votes over all attempts.
+def counts(answers: Sequence[str]) -> dict[int, int]:
+    """Each class by the index of its first answer, in the order first seen, and its votes."""
+    return dict(Counter(own for own in classes(answers) if own is not None))
 
-    {} without answers; the shares sum to less than 1 where attempts gave none.
+
+def majority(answers: Sequence[str]) -> tuple[int, float] | None:
+    """Index of the first answer of the most voted class, and its votes over all attempts.
+
+    None where nobody voted. Source: TTRL, arXiv 2504.16084.
     """
-    votes = Counter(text for text in map(normalise, answers) if text)
-    return {text: count / len(answers) for text, count in votes.items()}
+    votes = counts(answers)
+    if not votes:
+        return None
+    winner = max(votes, key=votes.__getitem__)  # of equals the first seen
+    return winner, votes[winner] / len(answers)
 
 
 def mode(answers: Sequence[str]) -> str | None:
-    """The most voted class's normalised text, None where nobody voted (TTRL, arXiv 2504.16084)."""
+    """The most voted class's normalised text, None where nobody voted."""
     won = majority(answers)
     return None if won is None else normalise(answers[won[0]])
 
@@ -44,27 +51,11 @@ def cross_label(a: Sequence[str], b: Sequence[str]) -> tuple[Labelled, Labelled]
 
     a, b  answers to a question and to its rephrasing; the two may differ in number
     ->    per view 1.0 or 0.0 for each answer; None where the other view's attempts said nothing
+
+    For a meter of runs that attempt each question in two wordings; the reward co_reward is its
+    sibling, whose votes a slower copy of the policy casts.
     """
     return _labelled(a, mode(b)), _labelled(b, mode(a))
-
-
-def harmonic(a: Sequence[str], b: Sequence[str]) -> dict[str, float]:
-    """2pq / (p + q) of each class, p and q its shares in either view (arXiv 2511.01191).
-
-    -> normalised text -> score in [0, 1], in the order first seen in a, then b; 0 for an answer
-       that only one view gave. Self-Harmony's label is the highest: see `best`.
-    """
-    p, q = shares(a), shares(b)
-    return {
-        text: 2 * p.get(text, 0.0) * q.get(text, 0.0) / (p.get(text, 0.0) + q.get(text, 0.0))
-        for text in {**p, **q}
-    }
-
-
-def best(scores: Mapping[str, float]) -> str | None:
-    """The class with the highest score above 0, the first of equals; None where none has any."""
-    found = max(scores, key=scores.__getitem__, default=None)
-    return found if found is not None and scores[found] > 0 else None
 
 
 def _labelled(answers: Sequence[str], label: str | None) -> Labelled:

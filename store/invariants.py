@@ -7,12 +7,12 @@
     I5   every name of a parent closes           I12  every stop has its reason
     I6   the digest chain follows from the rows  I13  counts close
 
+I8 and I13, of what was measured and judged, stand in invariants_measured.
 I10 (what a fault makes one do again) is a property of a run in progress and leaves no row.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import cast
 
 from pydantic import JsonValue
-from sqlalchemy import ColumnElement, Select, and_, func, inspect, or_, select, text
+from sqlalchemy import Select, and_, inspect, select, text
 from sqlalchemy.orm import Session, aliased
 
 from pipeline.checkpoint import TEMPORARY, BadCheckpoint, verify_checkpoint
@@ -28,6 +28,7 @@ from store.cases import Case, Violation, on, rows_of
 from store.chain import ancestors
 from store.database import Store
 from store.digests import chain, group_digests, proposed_digest, step_digest
+from store.invariants_measured import check_i8, check_i13
 from store.leases import live_owner
 from store.loads import proposed_of, steps_of
 from store.schema import (
@@ -36,10 +37,8 @@ from store.schema import (
     CreditRow,
     EvidenceRow,
     GroupRow,
-    JudgementRow,
     LeaseRow,
     ProbeRow,
-    ProposalRow,
     ProposedRow,
     RolloutRow,
     RunRow,
@@ -48,7 +47,6 @@ from store.schema import (
     StopRow,
     SyncRow,
     TaskRow,
-    UpdateRow,
     VersionRow,
 )
 from store.shelf import studied_close
@@ -56,10 +54,6 @@ from store.stages import chain_start, rounds_done, rows_digest, stages_of
 from store.writing import known_versions
 
 Answer = dict[str, JsonValue]
-_LARGEST = sys.float_info.max
-_UNTOLD = ("score_error", "too_long", "not_measured")  # statuses that may never earn a reward
-
-
 Check = Callable[[Case], Iterator[Violation]]
 
 
@@ -262,35 +256,6 @@ def check_i7(case: Case) -> Iterator[Violation]:
             yield case.violation("I7", what, f"epochs {epochs} under a lease of epoch {newest}")
 
 
-def check_i8(case: Case) -> Iterator[Violation]:
-    """What could not be measured earned nothing, and every stored figure is a finite number."""
-    untold = (
-        select(JudgementRow.rollout_id, EvidenceRow.status)
-        .join(
-            EvidenceRow,
-            and_(
-                EvidenceRow.run_id == JudgementRow.run_id,
-                EvidenceRow.rollout_id == JudgementRow.rollout_id,
-                EvidenceRow.version == JudgementRow.evidence_version,
-            ),
-        )
-        .where(JudgementRow.run_id == case.run, JudgementRow.reward.is_not(None))
-        .where(EvidenceRow.status.in_(_UNTOLD))
-    )
-    for name, status in case.session.execute(untold):
-        yield case.violation("I8", f"rollout {name}", f"earned a reward though it is {status}")
-    for table in (JudgementRow, UpdateRow, ProbeRow, EvidenceRow):
-        for column in table.__table__.columns:
-            if column.type.python_type is float:
-                bad = or_(column != column, column > _LARGEST, column < -_LARGEST)
-                query = select(func.count()).select_from(table).where(bad)
-                count = case.session.scalar(query.where(table.run_id == case.run))
-                if count:
-                    yield case.violation(
-                        "I8", f"{table.__tablename__}.{column.name}", f"{count} not finite"
-                    )
-
-
 def check_i9(case: Case) -> Iterator[Violation]:
     """Stages follow each other in order, and steps count up one by one."""
     previous: tuple[int, int] | None = None
@@ -331,57 +296,6 @@ def check_i12(case: Case) -> Iterator[Violation]:
     reason = case.session.scalars(last.limit(1)).first()
     if run.status != "running" and reason != run.status:
         yield case.violation("I12", "status", f"{run.status} without a reason of its own")
-
-
-def check_i13(case: Case) -> Iterator[Violation]:
-    """Planned = done: each group has its rollouts, each attempt its evidence, each rollout its
-    judgement, each proposal its verdict."""
-    size = select(GroupRow.id, GroupRow.size).where(GroupRow.run_id == case.run)
-    expected = {row.id: row.size for row in case.session.execute(size)}
-    tried = select(GroupRow.id).where(GroupRow.run_id == case.run, GroupRow.role != "generator")
-    attempts = set(case.session.scalars(tried))
-    credited = set(
-        case.session.scalars(select(CreditRow.group_id).where(CreditRow.run_id == case.run))
-    )
-    proposed = GroupRow.made_by == "propose"
-    counts = {
-        "rollouts": (_count(case, None), expected.keys()),
-        "judgements": (_count(case, JudgementRow), credited),
-        "evidence": (_count(case, EvidenceRow), credited & attempts),
-        "verdicts": (_count(case, ProposalRow, ProposalRow.phase == "judged"), credited - attempts),
-        "first verdicts": (
-            _count(case, ProposalRow, ProposalRow.phase == "proposed"),
-            set(
-                case.session.scalars(
-                    select(GroupRow.id).where(GroupRow.run_id == case.run, proposed)
-                )
-            ),
-        ),
-    }
-    for what, (counted, groups) in counts.items():
-        yield from _uneven(case, what, counted, {name: expected[name] for name in groups})
-
-
-def _uneven(
-    case: Case, what: str, counted: dict[str, int], planned: dict[str, int]
-) -> Iterator[Violation]:
-    for name in sorted(planned.keys() | counted.keys()):
-        if planned.get(name, 0) != counted.get(name, 0):
-            told = f"{counted.get(name, 0)} {what}, {planned.get(name, 0)} planned"
-            yield case.violation("I13", f"group {name}", told)
-
-
-def _count(
-    case: Case,
-    table: type[JudgementRow] | type[EvidenceRow] | type[ProposalRow] | None,
-    *only: ColumnElement[bool],
-) -> dict[str, int]:
-    """How many rollouts of each group have a row in the table; None counts the rollouts."""
-    query = select(RolloutRow.group_id, func.count(RolloutRow.id.distinct()))
-    if table is not None:
-        query = query.join(table, on(table, RolloutRow, ("rollout_id", "id")))
-    query = query.where(RolloutRow.run_id == case.run, *only).group_by(RolloutRow.group_id)
-    return {row[0]: row[1] for row in case.session.execute(query)}
 
 
 CHECKS: dict[str, Check] = {

@@ -2,14 +2,15 @@
 
 task       -> the proposal that wrote it, its parent task
 rollout    -> its task, the policy version, the evidence, reward and update it led to
-version    -> the update or sync that made it, its parents
+version    -> the update or sync that made it, its parents; behind an update that learned from the
+              store the first groups it studied, in the run that holds them
 checkpoint -> the versions whose weights it holds
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 from sqlalchemy import select
@@ -19,6 +20,7 @@ from store.chain import Span, ancestors
 from store.columns import Base
 from store.database import Store
 from store.errors import Unknown
+from store.loads import Name, names_in
 from store.points import versions_in
 from store.schema import (
     CheckpointRow,
@@ -28,6 +30,7 @@ from store.schema import (
     JudgementRow,
     ProposalRow,
     RolloutRow,
+    StepRow,
     SyncRow,
     TaskRow,
     UpdateRow,
@@ -37,6 +40,7 @@ from store.schema import (
 T = TypeVar("T", bound=Base)
 Fact = str | int | float | bool | None
 DEPTH = 8  # nodes from the root; deeper ones are named without being followed
+SHOWN = 4  # studied groups of an update that are shown; its facts say how many there were
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,8 @@ class _Tree:
             return Node("version", id, row.run_id, facts)
         made: list[Node] = []
         if row.made_by == "climb":
-            made += self._updates(row.run_id, row.step, row.line)
+            updates = self._updates(row.run_id, row.step, row.line)
+            made += [self._taught(one, depth - 1) for one in updates]
         made += self._syncs(row)
         parents = (self.version(one, depth - 1) for one in cast("list[str]", row.parents))
         return Node("version", id, row.run_id, facts, (*made, *_present(*parents)))
@@ -175,6 +180,24 @@ class _Tree:
             for row in rows
             if line in (None, row.line)
         ]
+
+    def _taught(self, update: Node, depth: int) -> Node:
+        """The update with what its step studied of the store; as it is where that is nothing."""
+        step = self._session.get_one(StepRow, (update.run, update.facts["step"]))
+        if not step.studied:
+            return update
+        names = names_in(step)
+        groups = [self._group(name) for name in names[:SHOWN]] if depth > 1 else []
+        facts = {**update.facts, "studied": len(names)}
+        return replace(update, facts=facts, children=_present(*groups))
+
+    def _group(self, name: Name) -> Node | None:
+        """A studied group by its run and id, wherever in the store it is."""
+        row = self._session.get(GroupRow, name)
+        if row is None:
+            return None
+        facts: dict[str, Fact] = {"run": row.run_id, "round": row.round, "task": row.task_id}
+        return Node("group", row.id, row.run_id, facts)
 
     def _syncs(self, version: VersionRow) -> list[Node]:
         query = select(SyncRow).where(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agents.prompts import Prompts
-from pipeline.answers import normalise
 from pipeline.ports import Engine, ScoreRequest
 from pipeline.types import Group, Rollout, Transcript
+from pipeline.votes import counts
 
 Logprobs = tuple[float, ...]
 BARE = -1  # the index that stands for no reasoning
@@ -76,14 +76,10 @@ def candidates(group: Group, most: int) -> tuple[str, ...]:
 
     () where fewer than half of the attempts are well formed.
     """
-    counts: dict[str, int] = {}
-    wording: dict[str, str] = {}
-    for transcript in group.transcripts:
-        if transcript.form == "ok":
-            key = normalise(transcript.final)
-            counts[key] = counts.get(key, 0) + 1
-            wording.setdefault(key, transcript.final)
-    if 2 * sum(counts.values()) < len(group.transcripts):
+    well = [t.form == "ok" for t in group.transcripts]
+    if 2 * sum(well) < len(well):
         return ()
-    ordered = sorted(counts, key=lambda key: -counts[key])  # stable: ties by first seen
-    return tuple(wording[key] for key in ordered if key)[:most]
+    answers = [t.final if ok else "" for t, ok in zip(group.transcripts, well, strict=True)]
+    votes = counts(answers)
+    ordered = sorted(votes, key=lambda first: -votes[first])  # stable: ties by first seen
+    return tuple(answers[first] for first in ordered[:most])

@@ -14,9 +14,9 @@ from agents.sampling import Ask, sample_groups
 from agents.verifiers.readings import Sheet
 from agents.verifiers.tools import Tools
 from pipeline.answers import matches
-from pipeline.measures import majority
 from pipeline.seeds import seed_of
 from pipeline.types import Group, Reading, Transcript
+from pipeline.votes import majority
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.types import Group, Reading
-from pipeline.votes import classes
+from pipeline.votes import classes, counts, majority
 
 # normalisation folds as this release of Unicode does
 VERSION = f"unicode {unicodedata.unidata_version}"
@@ -38,19 +38,18 @@ class Vote:
         return [self._group(group) for group in groups]
 
     def _group(self, group: Group) -> tuple[Reading, ...]:
-        seats = classes([t.final if t.form == "ok" else "" for t in group.transcripts])
-        votes = {own: seats.count(own) for own in seats if own is not None}
-        most = max(votes, key=votes.__getitem__, default=None)  # of equals the first seen
+        answers = [t.final if t.form == "ok" else "" for t in group.transcripts]
+        votes, won = counts(answers), majority(answers)
         return tuple(
             Reading("vote", VERSION, "malformed", detail=_why(form))
-            if own is None or most is None
+            if own is None or won is None
             else Reading(
                 "vote",
                 VERSION,
                 "measured",
-                (float(own == most), votes[own] / len(seats), votes[most] / len(seats)),
+                (float(own == won[0]), votes[own] / len(answers), won[1]),
             )
-            for own, form in zip(seats, (t.form for t in group.transcripts), strict=True)
+            for own, form in zip(classes(answers), (t.form for t in group.transcripts), strict=True)
         )
 
 

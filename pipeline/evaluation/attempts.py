@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pipeline.answers import normalise
 from pipeline.evaluation.exam import ProbeItem, Truth
 from pipeline.ports import Engine, ScoreRequest, Solver
 from pipeline.seeds import seed_of
 from pipeline.types import Group
+from pipeline.votes import counts
 
 T = TypeVar("T")
 CHUNK = 24  # tasks attempted or scored in one call, so that progress can be told
@@ -80,8 +79,8 @@ def _judged(truth: Truth, item: ProbeItem, group: Group) -> Attempts:
     parsed = group.transcripts
     right = tuple(t.form == "ok" and truth.right(item, t.final) for t in parsed)
     reasons = [truth.reasoned_right(item, t.first) for t in parsed]
-    answers = [normalise(t.final) if t.form == "ok" else "" for t in parsed]
-    wrong = Counter(a for a, good in zip(answers, right, strict=True) if a and not good)
+    answers = [t.final if t.form == "ok" else "" for t in parsed]
+    wrong = counts(["" if good else said for said, good in zip(answers, right, strict=True)])
     rows = group.rollouts
     return Attempts(
         item=item,
@@ -96,7 +95,7 @@ def _judged(truth: Truth, item: ProbeItem, group: Group) -> Attempts:
             None if reason is None else good and reason
             for good, reason in zip(right, reasons, strict=True)
         ),
-        silent=len(rows) - sum(right) - wrong.total(),
+        silent=len(rows) - sum(right) - sum(wrong.values()),
         truncated=sum(row.stop == "length" for row in rows),
     )
 

@@ -36,21 +36,10 @@ def pass_all(n: int, c: int, k: int) -> float | None:
     return math.comb(c, k) / math.comb(n, k)
 
 
-def g_pass(n: int, c: int, k: int, tau: float) -> float | None:
-    """G-Pass@k: the chance that at least a share tau of k attempts is right (arXiv 2412.13147).
-
-    P(X >= max(1, ceil(tau k))) for X hypergeometric. tau in [0, 1]: 0 is pass@k, 1 is pass^k.
-    """
-    if not 0.0 <= tau <= 1.0:
-        raise ValueError(f"tau is {tau}, expected a share in [0, 1]")
-    if not _asked(n, c, k):
-        return None
-    return _at_least(n, c, k, max(1, math.ceil(tau * k - 1e-9)))  # .7 * 10 is more than 7
-
-
 def mg_pass(n: int, c: int, k: int) -> float | None:
-    """mG-Pass@k: the mean of G-Pass@k over tau in (1/2, 1], 2/k times the sum of P(X >= i) over
-    i = ceil(k/2)+1 .. k (arXiv 2412.13147). At k = 1 there is no such i and it is 0."""
+    """mG-Pass@k: the mean over tau in (1/2, 1] of the chance that a share tau of k attempts is
+    right, 2/k times the sum of P(X >= i) over i = ceil(k/2)+1 .. k, X hypergeometric (arXiv
+    2412.13147). At k = 1 there is no such i and it is 0."""
     if not _asked(n, c, k):
         return None
     return 2 / k * math.fsum(_at_least(n, c, k, i) for i in range((k + 1) // 2 + 1, k + 1))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.evaluation.exam import Exam, ProbeItem, record, slices
-from pipeline.measures import majority
 from pipeline.ports import Solver, Verifier
 from pipeline.seeds import seed_of
 from pipeline.types import Group, ProbeRecord, Transcript
+from pipeline.votes import majority
 
 
 def solver_probe(exam: Exam, solver: Solver, version: str) -> list[ProbeRecord]:

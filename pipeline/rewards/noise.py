@@ -18,9 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.measures import wilson
 from pipeline.seeds import seed_of
-from pipeline.types import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +89,6 @@ def forward_weights(outcomes: Sequence[float], rho1: float) -> tuple[float, ...]
     if any(outcome not in (0.0, 1.0) for outcome in outcomes):
         raise ValueError("the forward correction needs outcomes of 0 and 1")
     return tuple(rho1 if outcome else rho1 - 1.0 for outcome in outcomes)
-
-
-def rejection_rate(accepted: int, overturned: int) -> Estimate:
-    """rho1 as appeals show it: overturned rejections among the answers believed right.
-
-    accepted    answers that the verifier accepted
-    overturned  of those it rejected, how many a second look found right
-    ->          overturned / (accepted + overturned) with Wilson's 95 % interval. Overturned over
-                all rejections is another quantity: it falls as wrong answers become more frequent.
-
-    Raises NotMeasurable where nothing was believed right.
-    """
-    return wilson(overturned, accepted + overturned)
 
 
 def _uniform(seed: int, name: str) -> float:

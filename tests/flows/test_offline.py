@@ -19,6 +19,7 @@ from pipeline.step import judge_again
 from pipeline.study import choose
 from pipeline.types import StepRecord
 from store import invariants, ledger, points, questions, shelf
+from store.lineage import SHOWN, Node, lineage
 from tests.flows.scripted import Bench, Heard
 
 
@@ -240,6 +241,37 @@ def test_what_a_step_studied_cannot_change_behind_the_store(
     with bench.store.writing(None) as session:
         session.connection().exec_driver_sql(statement)
     assert told_of("pupil", bench) == broke
+
+
+def test_weights_trained_from_the_store_lead_to_what_they_studied_and_in_which_run(
+    bench: Bench,
+) -> None:
+    run = learn_from(bench, "dpo", "rounds=1", "solver.tasks=6")
+    bench.go_on(run)
+    [first, _] = steps(bench, run)
+    [update, *_] = lineage(bench.store, run, "solver@1").children
+    assert (update.kind, update.id, update.run) == ("update", "solver@1", run)
+    assert update.facts["studied"] == len(first.studied) == 6
+    assert [(one.run, one.id) for one in update.children] == [
+        one.name for one in first.studied[:SHOWN]
+    ]
+    assert {one.kind for one in update.children} == {"group"}
+    tasks = [one.judged.group.task.id for one in first.studied[:SHOWN]]
+    assert [(one.facts["run"], one.facts["task"]) for one in update.children] == [
+        ("run", task) for task in tasks
+    ]
+    shallow = lineage(bench.store, run, "solver@1", depth=2).children[0]
+    assert (shallow.facts["studied"], shallow.children) == (6, ())
+
+
+def test_weights_trained_on_attempts_of_their_own_studied_nothing(bench: Bench) -> None:
+    def updates(node: Node) -> list[Node]:
+        own = [node] if node.kind == "update" else []
+        return [*own, *(one for child in node.children for one in updates(child))]
+
+    found = updates(lineage(bench.store, "run", "solver@4"))
+    assert len(found) == 4
+    assert all("studied" not in one.facts and one.children == () for one in found)
 
 
 def test_evidence_that_changed_is_found_at_who_measured_it_and_at_who_studied_it(

@@ -16,7 +16,6 @@ from pipeline.measures import (
     consensus,
     length_norm,
     log_perplexity,
-    majority,
     mean_nll,
     mean_probability,
     pair_accuracy,
@@ -125,13 +124,6 @@ def test_consensus_follows_answers_and_ignores_the_seats_of_reasonings(rows, col
     moved = consensus(table[rows][:, columns])
     assert columns[moved[0]] == best
     assert moved[1:] == (pytest.approx(confidence), pytest.approx(spread))
-
-
-def test_the_majority_votes_by_normalised_text_and_the_empty_abstain():
-    assert majority(["Six", "seven", "six.", "", ""]) == (0, 2 / 5)
-    assert majority(["", "b", "a", "a", "b"]) == (1, 2 / 5)  # b was seen first
-    assert majority(["", " ", "..."]) is None
-    assert majority([]) is None
 
 
 def test_within_prompt_pairs_are_worked_by_hand():

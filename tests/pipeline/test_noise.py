@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.advantages import dr_grpo, grpo
-from pipeline.measures import NotMeasurable
-from pipeline.rewards.noise import Channel, backward, flip, forward_weights, rejection_rate
+from pipeline.rewards.noise import Channel, backward, flip, forward_weights
 
 RATE = st.floats(0.0, 0.49)
 CHANNEL = Channel(0.1, 0.2)
@@ -74,14 +73,6 @@ def test_the_forward_correction_wants_verdicts_and_a_rate_below_one() -> None:
         forward_weights((0.5,), 0.2)
     with pytest.raises(ValueError, match="below 1"):
         forward_weights((1.0,), 1.0)
-
-
-def test_appeals_count_the_overturned_among_the_answers_believed_right() -> None:
-    found = rejection_rate(accepted=80, overturned=20)  # not 20 of all rejections
-    assert (found.value, found.n) == (0.2, 100)
-    assert found.low < 0.2 < found.high
-    with pytest.raises(NotMeasurable):
-        rejection_rate(0, 0)
 
 
 IDS = [f"r01-s01-n{i:04d}-g0" for i in range(4000)]

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from pipeline.evaluation.passes import (
     average_at,
-    g_pass,
     majority_at,
     mg_pass,
     pass_all,
@@ -42,7 +41,6 @@ def test_pass_at_k_is_averaged_after_it_was_computed_per_task() -> None:
 def test_more_attempts_than_were_made_are_not_told() -> None:
     assert pass_at(4, 4, 5) is None  # a formula that answers 1 here inflates
     assert pass_all(4, 4, 5) is None
-    assert g_pass(4, 4, 5, 0.5) is None
     assert mg_pass(4, 4, 5) is None
     assert majority_at(4, (), 0, 5) is None
 
@@ -76,32 +74,16 @@ def test_pass_at_k_grows_with_k_and_stands_above_all_of_its_relatives(
     assert 0.0 <= every <= value + 1e-12 <= 1.0 + 1e-12
     assert mean <= value + 1e-12
     assert value >= (pass_at(n, c, max(k - 1, 1)) or 0.0) - 1e-12
-    assert g_pass(n, c, k, 0.0) == pytest.approx(value)
-    assert g_pass(n, c, k, 1.0) == pytest.approx(every)
 
 
 def test_pass_hat_k_asks_that_all_are_right() -> None:
     assert pass_all(10, 8, 3) == pytest.approx(0.466667, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("tau", "expected"), [(0.25, 0.961538), (0.5, 0.715385), (0.75, 0.284615), (1.0, 0.038462)]
-)
-def test_g_pass_asks_for_a_share(tau: float, expected: float) -> None:
-    assert g_pass(16, 8, 4, tau) == pytest.approx(expected, abs=1e-6)
-
-
 def test_mg_pass_is_the_mean_over_the_upper_shares() -> None:
     assert mg_pass(16, 8, 4) == pytest.approx(0.161538, abs=1e-6)
     assert mg_pass(16, 16, 4) == 1.0
     assert mg_pass(16, 16, 1) == 0.0
-
-
-def test_a_share_that_is_whole_is_not_rounded_up() -> None:
-    # .7 * 10 is 7.000000000000001 in binary: 7 of 10 right must do
-    assert g_pass(10, 7, 10, 0.7) == 1.0
-    with pytest.raises(ValueError, match="a share in"):
-        g_pass(10, 7, 10, 1.1)
 
 
 def test_a_tie_of_two_classes_is_half_a_vote_won() -> None:

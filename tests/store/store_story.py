@@ -198,6 +198,7 @@ class Writer:
 
     store: Store
     lease: Lease
+    step: Callable[[int, int], StepRecord] = step
 
     def acts(self, rounds: Sequence[int]) -> list[Callable[[], object]]:
         found: list[Callable[[], object]] = []
@@ -224,7 +225,7 @@ class Writer:
             self._close(round, "propose"),
         ]
         for index in range(STEPS):
-            found.append(lambda i=index: record_step(self.store, self.lease, step(round, i)))
+            found.append(lambda i=index: record_step(self.store, self.lease, self.step(round, i)))
         found += [
             self._close(round, "climb"),
             lambda: record_sync(self.store, self.lease, ()),
@@ -241,11 +242,13 @@ def new_run(store: Store, name: str = "a", rounds: int = 2, **more: object) -> s
     return create_run(store, replace(start, **more))  # type: ignore[arg-type]
 
 
-def tell(store: Store, name: str = "a", rounds: int = 2) -> str:
-    """A finished run of `rounds` rounds."""
+def tell(
+    store: Store, name: str = "a", rounds: int = 2, made: Callable[[int, int], StepRecord] = step
+) -> str:
+    """A finished run of `rounds` rounds; `made` gives the step of a round by its index."""
     run = new_run(store, name, rounds)
     lease = acquire_lease(store, run, "teller", 600)
-    for act in Writer(store, lease).acts(range(rounds + 1)):
+    for act in Writer(store, lease, made).acts(range(rounds + 1)):
         act()
     finish(store, lease, "done", "all rounds committed")
     release_lease(store, lease)

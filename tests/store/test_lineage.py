@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from store_story import Writer, new_run
+from store_story import Writer, new_run, step
 
 from store.database import Store
 from store.errors import Unknown
 from store.leases import acquire_lease
-from store.lineage import Node, lineage
+from store.ledger import record_step
+from store.lineage import SHOWN, Node, lineage
+from store.shelf import group_names, read_groups
 
 SQLITE = pytest.mark.parametrize("told", ["sqlite"], indirect=True)  # the walk is the same on both
 
@@ -71,6 +75,22 @@ def test_a_fork_follows_ids_into_the_rounds_it_inherited(told: Store) -> None:
     assert tree.run == child
     assert {node.run for node in tree.children if node.kind == "version"} == {parent}
     assert lineage(told, child, "checkpoint@1").run == parent
+
+
+def test_weights_that_learned_from_the_store_lead_to_what_they_studied(told: Store) -> None:
+    run = new_run(told, "pupil", parent=("runa", 0))
+    lease = acquire_lease(told, run, "teller", 600)
+    studied = tuple(read_groups(told, group_names(told, "runa", 2, 0.0)[: SHOWN + 1]))
+    record_step(told, lease, replace(step(1, 0), credited=(), tasks=(), studied=studied))
+    update, before = lineage(told, run, "solver@1").children
+    assert before.id == "solver@0"
+    assert update.facts["studied"] == SHOWN + 1
+    assert [(one.kind, one.run, one.id) for one in update.children] == [
+        ("group", *one.name) for one in studied[:SHOWN]
+    ]
+    assert update.children[0].facts == {
+        "run": "runa", "round": 1, "task": studied[0].judged.group.task.id,
+    }  # fmt: skip
 
 
 @SQLITE
