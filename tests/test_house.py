@@ -58,6 +58,7 @@ FLOORS = {
     "pipeline.transcript": 1,
     "pipeline.answers": 1,
     "pipeline.votes": 1,
+    "pipeline.quantiles": 1,
     "pipeline.repetition": 1,
     "pipeline.skeleton": 1,
     "pipeline.choices": 1,

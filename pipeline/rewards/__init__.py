@@ -16,7 +16,7 @@ from pipeline.rewards.agreement import consensus_terms, teacher_terms, vote_term
 from pipeline.rewards.aligned import aligned_terms
 from pipeline.rewards.certainty import certainty_terms, entropy_terms
 from pipeline.rewards.conciseness import conciseness_terms
-from pipeline.rewards.divergence import START, divergence_alone, divergence_terms
+from pipeline.rewards.divergence import START, divergence_terms
 from pipeline.rewards.key_tokens import key_terms
 from pipeline.rewards.length import length_terms, repetition_terms
 from pipeline.rewards.likelihood import advantage_terms, rlpr_terms, rlpr_weights, verifree_terms
@@ -92,7 +92,7 @@ REWARDS: dict[RewardName, Reward] = {
     "step_sum": Reward(sum_terms, needs=("steps",), scale="any"),
     "clip_and_delta": Reward(clip_and_delta_terms, needs=("steps",)),
     # of the distance from the start
-    "kl": Reward(divergence_terms, divergence_alone, (START,), scale="any", signed=True),
+    "kl": Reward(divergence_terms, needs=(START,), scale="any", signed=True),
 }
 
 

@@ -24,6 +24,7 @@ PLAIN: Values = {
     "judge": (0.75,),
     "rubric": (1, 0, 0.5),
     "teacher": (1, 0.75),
+    "start": (0.5, 0.25),
 }
 
 

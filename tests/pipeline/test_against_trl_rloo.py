@@ -94,7 +94,7 @@ def our_groups(settings: RunConfig, beta: float, stale: bool) -> list[Credited]:
                 gaps = plain_logprobs(now, one.tokens) - plain_logprobs(start, one.tokens)
             k1 = Reading("start", "start@0", "measured", tuple(gaps[len(ids) - 1 :].tolist()))
             evidence.append(Evidence("measured", "proxy@0", readings=(k1,)))
-        price = divergence_terms(evidence, RewardConfig())["divergence"]
+        price = divergence_terms(evidence, RewardConfig())["reasoning"]
         rewards = tuple(r + beta * p for r, p in zip(REWARDS[own], price, strict=True))
         task = Task(str(number), prompt, "7", "human")
         group = Group(str(number), "solver", task, rollouts, (Transcript("ok"),) * SIZE)

@@ -64,13 +64,13 @@ def test_attempts_sampled_at_another_temperature_are_refused():
 
 
 def test_the_price_is_the_sum_over_tokens_of_what_they_have_gained():
-    gaps = [(0.5, -0.25, 0.25), (-1.0,), ()]
+    gaps = [(0.5, -0.25, 0.25), (-1.0,), (0.0,)]
     evidence = [
         Evidence(status, "proxy@0", readings=(Reading("start", "s@0", "measured", row),))
         for status, row in zip(("measured", "malformed", "measured"), gaps, strict=True)
     ]
     terms = divergence_terms(evidence, RewardConfig())
-    assert terms["divergence"] == (-0.5, 1.0, 0.0)
+    assert terms["reasoning"] == (-0.5, 1.0, 0.0)
     assert terms["form"] == (1.0, 0.0, 1.0)
     assert terms["raw"] == (0.0, 0.0, 0.0)
 
