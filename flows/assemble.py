@@ -19,7 +19,7 @@ from agents.verifiers import METERS, VERIFIERS
 from agents.verifiers.panel import Panel
 from agents.verifiers.tools import Tools
 from flows.data import prepare
-from pipeline import advantages
+from pipeline import meters
 from pipeline.batch import Splice
 from pipeline.config import ModelConfig, RunConfig
 from pipeline.crew import Crew
@@ -42,7 +42,6 @@ from pipeline.policy import (
 )
 from pipeline.ports import Generator, Meter, Verifier
 from pipeline.proxy import WeightProxy
-from pipeline.rewards import needed
 from pipeline.rewards.checks import refuse
 from pipeline.trainee import DTYPES
 from pipeline.types import Line, PoolFigure, Remembered, Task
@@ -119,7 +118,7 @@ def assemble(config: RunConfig) -> Parts:
         judge_engine, prompts, config.verifier, bases.context
     )
     tools = _tools(bases, config, prompts, engines["solver"], judge_engine)
-    panel = Panel(verifier, [METERS[name](tools) for name in meters_of(config)])
+    panel = Panel(verifier, [METERS[name](tools) for name in meters.reading(config)])
     probed = GENERATORS["evolve" if config.generator.kind == "none" else config.generator.kind](
         engines.get("generator", engines["solver"]), prompts, config.generator, bases.context
     )
@@ -165,12 +164,6 @@ def _tools(
         max_tokens=config.solver.max_tokens,
         temperature=config.solver.temperature,
     )
-
-
-def meters_of(config: RunConfig) -> list[str]:
-    """The meters that read every attempt: what reward and advantage need, and those asked for."""
-    wanted = (*needed(config.reward), *advantages.needed(config.objective), *config.verifier.also)
-    return list(dict.fromkeys(wanted))
 
 
 class _Bases:

@@ -14,12 +14,13 @@ from flows.home import Home
 from flows.listing import reading, table
 from flows.report import as_json, console, shown
 from flows.settings import build
-from pipeline import advantages
+from pipeline import meters
 from pipeline.advantages import credit
 from pipeline.agreement import Pairs, pairs, same_best
 from pipeline.config import RunConfig, recorded
+from pipeline.curriculum import trusted
 from pipeline.measures import clustered
-from pipeline.rewards import judge, needed
+from pipeline.rewards import judge
 from pipeline.rewards.checks import refuse
 from pipeline.types import Estimate, Judged
 from store import questions
@@ -68,7 +69,7 @@ def replay(home: Home, run: str, changes: Sequence[str], *, json: bool) -> None:
         after = build(before.model_dump(mode="json"), changes, "--set")
         refuse(after)
         texts = after.objective.advantage in READS_TEXT
-        told = retell(store, name, sources=_meters(after), texts=texts)
+        told = retell(store, name, sources=meters.judging(after), texts=texts)
     if not told and before.offline.objective != "none":
         source = before.offline.source
         raise Refusal(
@@ -91,19 +92,19 @@ def compare(told: Sequence[Retold], config: RunConfig) -> Verdict:
     """
     missing: Counter[str] = Counter()
     whole: list[Retold] = []
+    wanted = meters.judging(config)
     remax = config.objective.advantage == "remax"
     greedy = {(o.run, o.step, o.group.task.id) for o in told if o.group.role == "greedy"}
     for one in told:
-        if _doubtful(one, config.verifier.consensus_floor):
+        if not trusted(one.group.task, config.verifier.consensus_floor):
             continue
-        lacks = _lacks(one, _meters(config))
+        lacks = _lacks(one, wanted)
         if remax and (one.run, one.step, one.group.task.id) not in greedy:
             lacks.append("greedy")
         missing.update(lacks)
         if not lacks:
             whole.append(one)
-    last = max(config.rounds * config.steps - 1, 1)
-    again = [judge(o.group, o.evidence, config.reward.at((o.step - 1) / last)) for o in whole]
+    again = [judge(one.group, one.evidence, config.reward_at(one.step)) for one in whole]
     pairs_of = [_compared(one, new) for one, new in zip(whole, again, strict=True)]
     compared = tuple(one for one in pairs_of if one.told.group.role == "solver")
     rollouts = sum(len(one.seats) for one in compared)
@@ -120,20 +121,10 @@ def compare(told: Sequence[Retold], config: RunConfig) -> Verdict:
     )
 
 
-def _meters(config: RunConfig) -> tuple[str, ...]:
-    """The meters whose readings reward and advantage judge and compare."""
-    return tuple(dict.fromkeys((*needed(config.reward), *advantages.needed(config.objective))))
-
-
-def _doubtful(one: Retold, floor: float) -> bool:
-    task = one.group.task
-    return task.origin == "consensus" and task.confidence < floor
-
-
-def _lacks(one: Retold, meters: Sequence[str]) -> list[str]:
+def _lacks(one: Retold, wanted: Sequence[str]) -> list[str]:
     """The meters that did not read every attempt of the group that could be judged."""
     judged = [e for e in one.evidence if e.status in ("measured", "malformed")]
-    return [meter for meter in meters if any(e.reading(meter) is None for e in judged)]
+    return [meter for meter in wanted if any(e.reading(meter) is None for e in judged)]
 
 
 def _compared(told: Retold, new: Judged) -> Compared:

@@ -312,6 +312,10 @@ class RunConfig(Section):
             return 1e-3
         return 1e-5 if self.model.lora_rank else 1e-6
 
+    def reward_at(self, step: int) -> RewardConfig:
+        """The reward with the weights that hold at a step, counted from 1 over the whole run."""
+        return self.reward.at((step - 1) / max(self.rounds * self.steps - 1, 1))
+
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of the whole tree, but for the id of a source run: ids are
         drawn anew by every run, and the digests of steps cover what was studied."""

@@ -125,6 +125,11 @@ def sift(
     return Proposed(round, tuple(groups), tuple(candidates), tuple(evidence))
 
 
+def trusted(task: Task, floor: float) -> bool:
+    """Whether the reference may teach the solver: it was given, or its consensus is sure enough."""
+    return task.origin != "consensus" or task.confidence >= floor
+
+
 def gives_away(question: str, reference: str) -> bool:
     """True where a reference of more than two words stands in the question, word for word.
 

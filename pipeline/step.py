@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from pipeline.advantages import credit, indistinct, nothing
 from pipeline.answers import matches
-from pipeline.config import RewardConfig, RunConfig
+from pipeline.config import RunConfig
 from pipeline.crew import Crew
+from pipeline.curriculum import trusted
 from pipeline.measures import mean_nll
 from pipeline.ports import Consensus
 from pipeline.rewards import judge
@@ -113,7 +114,7 @@ def judge_again(config: RunConfig, studied: Sequence[Studied], step: int) -> lis
 
     Raises NotMeasurable where the reward reads a meter that the stored evidence does not hold.
     """
-    reward = _reward(config, step)
+    reward = config.reward_at(step)
     return [
         judge(
             one.judged.group,
@@ -201,7 +202,7 @@ def _judge(crew: Crew, plan: StepPlan, groups: Sequence[Group]) -> list[Judged]:
     """Measure and judge attempts; a group without a reference is judged for nobody."""
     measured = iter(crew.verifier.measure([g for g in groups if g.task.reference]))
     unmeasured = Evidence("not_measured", crew.verifier.version)
-    reward = _reward(crew.config, plan.step)
+    reward = crew.config.reward_at(plan.step)
     return [
         judge(
             group,
@@ -212,22 +213,17 @@ def _judge(crew: Crew, plan: StepPlan, groups: Sequence[Group]) -> list[Judged]:
     ]
 
 
-def _reward(config: RunConfig, step: int) -> RewardConfig:
-    """The reward with the weights of this step."""
-    return config.reward.at((step - 1) / max(config.rounds * config.steps - 1, 1))
-
-
 def _outcome(crew: Crew, judged: Judged) -> Outcome:
     """What became of an attempted proposal; below the bar it teaches the solver nothing."""
     group, task, floor = judged.group, judged.group.task, crew.config.verifier.consensus_floor
     if not task.reference:
         attempts = len(group.rollouts)
         return Outcome(judged, ProposalEvidence("no_reference", attempts, task_id=task.id))
-    trusted = task.origin != "consensus" or task.confidence >= floor
+    sure = trusted(task, floor)
     return Outcome(
         judged,
         ProposalEvidence(
-            drop="admitted" if trusted else "low_confidence",
+            drop="admitted" if sure else "low_confidence",
             attempts=len(group.rollouts),
             beats=_beats([e for e in judged.evidence if isinstance(e, Evidence)]),
             agreement=sum(matches(t.final, task.reference) for t in group.transcripts)

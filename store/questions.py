@@ -298,14 +298,6 @@ def rollouts(store: Store, run: str, only: Filter = ALL) -> list[Answer]:
     """Rollouts, newest round first, with form, evidence, reward and advantage; truth where told."""
     with store.reading() as session:
         spans = ancestors(session, run)
-        parts = [_here(spans, GroupRow.run_id, GroupRow.round, only)]
-        for column, wanted in (
-            (GroupRow.task_id, only.task),
-            (GroupRow.role, only.role),
-            (RolloutRow.form, only.form),
-        ):
-            if wanted is not None:
-                parts.append(column == wanted)
         rollout = (RolloutRow.run_id, RolloutRow.id)
         query = (
             select(
@@ -349,10 +341,23 @@ def rollouts(store: Store, run: str, only: Filter = ALL) -> list[Answer]:
                 ),
             )
             .outerjoin(TruthRow, _truth_join("rollout", *rollout))
-            .where(*parts)
+            .where(*of_rollouts(spans, only))
             .order_by(GroupRow.round.desc(), GroupRow.id, RolloutRow.position)
         )
         return _answers(session, query.limit(only.limit))
+
+
+def of_rollouts(spans: Sequence[Span], only: Filter) -> list[ColumnElement[bool]]:
+    """Which rollouts of a history a filter leaves, in terms of groups and rollouts joined."""
+    parts = [_here(spans, GroupRow.run_id, GroupRow.round, only)]
+    for column, wanted in (
+        (GroupRow.task_id, only.task),
+        (GroupRow.role, only.role),
+        (RolloutRow.form, only.form),
+    ):
+        if wanted is not None:
+            parts.append(column == wanted)
+    return parts
 
 
 def _here(spans: Sequence[Span], run: Column, round: Number, only: Filter) -> ColumnElement[bool]:

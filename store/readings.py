@@ -6,9 +6,9 @@ import math
 
 from sqlalchemy import and_, select
 
-from store.chain import ancestors, within
+from store.chain import ancestors
 from store.database import Store
-from store.questions import ALL, Answer, Filter
+from store.questions import ALL, Answer, Filter, of_rollouts
 from store.schema import GroupRow, ReadingRow, RolloutRow
 
 
@@ -20,21 +20,12 @@ def readings_of(store: Store, run: str, only: Filter = ALL) -> list[Answer]:
     rollout = and_(RolloutRow.run_id == GroupRow.run_id, RolloutRow.group_id == GroupRow.id)
     reading = and_(ReadingRow.run_id == RolloutRow.run_id, ReadingRow.rollout_id == RolloutRow.id)
     with store.reading() as session:
-        parts = [within(ancestors(session, run), GroupRow.run_id, GroupRow.round)]
-        for column, wanted in (
-            (GroupRow.round, only.round),
-            (GroupRow.task_id, only.task),
-            (GroupRow.role, only.role),
-            (RolloutRow.form, only.form),
-        ):
-            if wanted is not None:
-                parts.append(column == wanted)
         query = (
             select(GroupRow.round, GroupRow.task_id, ReadingRow)
             .select_from(GroupRow)
             .join(RolloutRow, rollout)
             .join(ReadingRow, reading)
-            .where(*parts)
+            .where(*of_rollouts(ancestors(session, run), only))
             .order_by(GroupRow.round.desc(), GroupRow.id, RolloutRow.position, ReadingRow.position)
             .limit(only.limit)
         )

@@ -59,6 +59,7 @@ FLOORS = {
     "pipeline.answers": 1,
     "pipeline.votes": 1,
     "pipeline.quantiles": 1,
+    "pipeline.meters": 1,
     "pipeline.repetition": 1,
     "pipeline.skeleton": 1,
     "pipeline.choices": 1,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.config import ObjectiveConfig, RewardConfig, RunConfig
-from pipeline.rewards import REWARDS, consulted, needed
+from pipeline.meters import reading
+from pipeline.rewards import REWARDS, consulted
 
 
 class Contradiction(ValueError):
@@ -27,10 +28,10 @@ def problems(config: RunConfig) -> Iterator[str]:
     """What contradicts, a sentence each, with its remedy."""
     yield from _wrapped(config.reward)
     yield from _compared(config.reward, config.objective)
-    meters = {*needed(config.reward), *config.verifier.also}
-    if "rubric" in meters and not config.verifier.rubric:
+    wanted = reading(config)
+    if "rubric" in wanted and not config.verifier.rubric:
         yield "the meter 'rubric' has nothing to ask; write its items into verifier.rubric"
-    if "start" in meters and config.solver.temperature != 1.0:
+    if "start" in wanted and config.solver.temperature != 1.0:
         yield (
             f"solver.temperature is {config.solver.temperature:g}, and the meter 'start' reads at "
             "1; sample at 1, or use objective.kl"

@@ -17,13 +17,14 @@ from agents.verifiers import METERS
 from agents.verifiers.panel import Panel
 from agents.verifiers.perplexity import Perplexity
 from agents.verifiers.tools import Tools
-from flows.assemble import Parts, meters_of
+from flows.assemble import Parts
 from flows.home import Home, make_home
 from flows.live import Live, Place, come_alive
 from flows.owning import Owning
 from flows.progress import Plan, Progress, Quiet
 from flows.restore import restore, tidy
 from flows.stages import begin, run_stages
+from pipeline import meters
 from pipeline.batch import Splice
 from pipeline.config import RunConfig
 from pipeline.crew import Crew
@@ -104,7 +105,7 @@ def scripted_parts(config: RunConfig) -> Parts:
         speaker.engine, judge.engine, lambda: judge.engine, prompts, config.verifier, CONTEXT,
         config.seed, config.solver.max_tokens,
     )  # fmt: skip
-    panel = Panel(verifier, [METERS[name](tools) for name in meters_of(config)])
+    panel = Panel(verifier, [METERS[name](tools) for name in meters.reading(config)])
     proposes = generator if config.generator.kind != "none" else None
     parts = Parts(
         config=config,

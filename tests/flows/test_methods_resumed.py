@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from flows.assemble import meters_of
+from pipeline import meters
 from pipeline.config import MeterName, RunConfig
 from pipeline.faults import arm, disarm
 from store import invariants, ledger
@@ -85,7 +85,7 @@ def test_a_run_stopped_after_one_step_has_the_chain_of_one_that_was_not(
     assert all(one.updates["solver"].rows for one in taught)
     read = readings_of(whole.store, whole.run, Filter(limit=100_000))
     measured = {row["source"] for row in read if row["status"] == "measured"}
-    assert measured == set(meters_of(config))
+    assert measured == set(meters.reading(config))
     for bench in (whole, halves):
         assert invariants.verify(bench.store, None, bench.home.root)["violations"] == []
         bench.store.close()

@@ -9,7 +9,8 @@ import pytest
 
 from flows.errors import Refusal
 from flows.listing import list_rollouts
-from flows.replay import _meters, compare, replay
+from flows.replay import compare, replay
+from pipeline import meters
 from pipeline.config import RunConfig
 from pipeline.rewards.checks import Contradiction
 from store import invariants, ledger
@@ -72,7 +73,7 @@ def test_whatever_trained_is_replayed_to_the_last_bit(tmp_path: Path, changes: d
     bench = Bench(tmp_path, RunConfig.model_validate(tree))
     bench.go_on()
     config = bench.config
-    found = compare(retell(bench.store, "run", sources=_meters(config)), config)
+    found = compare(retell(bench.store, "run", sources=meters.judging(config)), config)
     assert found.groups > 5
     assert all(one.then == one.now for one in found.compared)
     assert (found.missing, found.total.opposed, found.flipped) == ({}, 0, 0.0)
