@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import cast
-
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.generators import GENERATORS
-from agents.prompts import Prompts, Style
+from agents.prompts import Prompts
 from agents.solver import SamplingSolver
 from agents.verifiers import METERS, VERIFIERS
 from agents.verifiers.panel import Panel
 from agents.verifiers.tools import Tools
 from flows.data import prepare
+from flows.engines import TINY as TINY
+from flows.engines import Bases, Engines, place_of, style_of
 from pipeline import meters
 from pipeline.batch import Splice
-from pipeline.config import ModelConfig, RunConfig
+from pipeline.config import RunConfig
 from pipeline.crew import Crew
 from pipeline.curriculum import Seen
-from pipeline.engine.local import LocalEngine
 from pipeline.environments.rule_world import RuleWorld
 from pipeline.environments.table import Table
 from pipeline.evaluation.exam import Exam, PoolGroup
@@ -32,21 +27,12 @@ from pipeline.evaluation.verifier import named_part, pool_figure
 from pipeline.learner import PolicyLearner
 from pipeline.policy import (
     check_fragments,
-    end_ids,
-    load_policy,
     load_reader,
-    longest_row,
-    pick_device,
-    replica,
-    wrap_lora,
 )
-from pipeline.ports import Generator, Meter, Verifier
+from pipeline.ports import Engine, Generator, Meter, Verifier
 from pipeline.proxy import WeightProxy
 from pipeline.rewards.checks import refuse
-from pipeline.trainee import DTYPES
 from pipeline.types import Line, PoolFigure, Remembered, Task
-
-TINY = Path(__file__).resolve().parent.parent / "pipeline" / "worlds" / "tiny_base"
 
 
 @dataclass
@@ -59,6 +45,7 @@ class Parts:
     generator  proposes for probes even where the run trains without one
     pool       filled once the frozen pool is made or read; the crew's syncs are measured on it
     told       what was done to a source's rows, a line each
+    close      ends the processes that the parts started
     """
 
     config: RunConfig
@@ -75,6 +62,7 @@ class Parts:
     meter: Callable[[str], Meter]
     pool: list[PoolGroup] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    close: Callable[[], None] = lambda: None
 
     def seen(self, memory: Sequence[Remembered]) -> Seen:
         """Every text that a proposal must not copy."""
@@ -95,32 +83,33 @@ def assemble(config: RunConfig) -> Parts:
     settings have them, and the errors of `flows.data` for a file.
     """
     refuse(config)
-    bases = _Bases(config.model)
+    bases = Bases(config.model)
+    engines = Engines(bases, config)
     check_fragments(bases.place, bases.tokenizer, config.tags)
     prompts = Prompts(bases.tokenizer, config.tags, bases.style)
     environment, told = _environment(config, prompts, bases.context)
     lines: tuple[Line, ...] = (
         ("solver",) if config.model.generator == "shared" else ("solver", "generator")
     )
-    engines = {line: bases.engine(config.model.engine_dtype, f"{line}@0") for line in lines}
+    samplers = {line: engines.sampler(line) for line in lines}
     learner = PolicyLearner(
         {line: bases.trainable() for line in lines},
         config,
         Splice(prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)),
-        {line: engine.load for line, engine in engines.items()},
+        {line: engine.load for line, engine in samplers.items()},
     )
-    judge_engine = bases.engine(config.model.proxy_dtype, "proxy@0")
+    judge_engine = engines.scorer()
     proxy = WeightProxy(
         judge_engine, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
     )
-    solver = SamplingSolver(engines["solver"], prompts, config.solver, bases.context)
+    solver = SamplingSolver(samplers["solver"], prompts, config.solver, bases.context)
     verifier = VERIFIERS[config.verifier.kind](
         judge_engine, prompts, config.verifier, bases.context
     )
-    tools = _tools(bases, config, prompts, engines["solver"], judge_engine)
+    tools = _tools(bases, config, prompts, samplers["solver"], judge_engine)
     panel = Panel(verifier, [METERS[name](tools) for name in meters.reading(config)])
     probed = GENERATORS["evolve" if config.generator.kind == "none" else config.generator.kind](
-        engines.get("generator", engines["solver"]), prompts, config.generator, bases.context
+        samplers.get("generator", samplers["solver"]), prompts, config.generator, bases.context
     )
     generator = None if config.generator.kind == "none" else probed
     pool: list[PoolGroup] = []
@@ -144,11 +133,12 @@ def assemble(config: RunConfig) -> Parts:
         meter=lambda name: METERS[name](tools),
         pool=pool,
         told=told,
+        close=engines.close,
     )
 
 
 def _tools(
-    bases: _Bases, config: RunConfig, prompts: Prompts, policy: LocalEngine, proxy: LocalEngine
+    bases: Bases, config: RunConfig, prompts: Prompts, policy: Engine, proxy: Engine
 ) -> Tools:
     """What meters are made from. The frozen weights are read from their folder once a meter asks,
     and never kept for none; in the sampler's format, so that the policy begins at no distance.
@@ -156,7 +146,7 @@ def _tools(
     return Tools(
         policy=policy,
         proxy=proxy,
-        frozen=cache(lambda: _Bases(config.model).engine(config.model.engine_dtype, "solver@0")),
+        frozen=cache(lambda: Bases(config.model).engine(config.model.engine_dtype, "solver@0")),
         prompts=prompts,
         config=config.verifier,
         context=bases.context,
@@ -164,47 +154,6 @@ def _tools(
         max_tokens=config.solver.max_tokens,
         temperature=config.solver.temperature,
     )
-
-
-class _Bases:
-    """Copies of one base model, its tokenizer, its prompt style and how much it can read."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        self.config = config
-        self.place = _place(config)
-        self.device = pick_device(config.device)
-        self._first, self.tokenizer = load_policy(
-            self.place, dtype=torch.float32, device=self.device
-        )
-        self.style = _style(self.place, self.tokenizer)
-        self.context = longest_row(self._first)
-
-    def trainable(self) -> PreTrainedModel:
-        model, _ = load_policy(self.place, dtype=torch.float32, device=self.device)
-        if self.config.lora_rank > 0:
-            # peft's wrapper answers as the model it wraps
-            wrapped = wrap_lora(model, self.config.lora_rank, self.config.lora_alpha)
-            return cast(PreTrainedModel, wrapped)
-        return model
-
-    def engine(self, dtype: str, version: str) -> LocalEngine:
-        model = replica(self._first, DTYPES[dtype])
-        pad = self.tokenizer.pad_token_id
-        return LocalEngine(
-            model,
-            eos_ids=end_ids(model, self.tokenizer),
-            pad_id=pad if isinstance(pad, int) else 0,
-            version=version,
-            words=len(self.tokenizer),
-        )
-
-
-def _style(place: str, tokenizer: PreTrainedTokenizerBase) -> Style:
-    """Plain where the base's own file says so, chat with a chat template, else instructed."""
-    made = Path(place) / "coclimb.json"
-    if made.is_file() and json.loads(made.read_text()).get("style") == "plain":
-        return "plain"
-    return "chat" if tokenizer.chat_template else "instructed"
 
 
 def _environment(
@@ -222,10 +171,6 @@ def reader(config: RunConfig) -> tuple[Prompts, int]:
 
     Raises BadModel for a base that cannot be used.
     """
-    place = _place(config.model)
+    place = place_of(config.model)
     tokenizer, context = load_reader(place, config.tags)
-    return Prompts(tokenizer, config.tags, _style(place, tokenizer)), context
-
-
-def _place(config: ModelConfig) -> str:
-    return str(TINY) if config.base == "tiny" else config.base
+    return Prompts(tokenizer, config.tags, style_of(place, tokenizer)), context

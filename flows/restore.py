@@ -81,11 +81,12 @@ def begin_again(live: Live) -> None:
 
 @contextmanager
 def tidy(live: Live) -> Iterator[None]:
-    """However the block ends, no half-written checkpoint is left behind."""
+    """However the block ends, no half-written checkpoint and no process is left behind."""
     try:
         yield
     finally:
         with deaf():
+            live.parts.close()
             _sweep(live)
 
 

@@ -13,11 +13,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.data_config import DataConfig as DataConfig
+from pipeline.engine_config import EngineConfig as EngineConfig
+from pipeline.learner_config import LearnerConfig as LearnerConfig
 from pipeline.objective_config import ObjectiveConfig as ObjectiveConfig
 from pipeline.offline_config import OfflineConfig
 from pipeline.reward_config import RewardConfig as RewardConfig
-from pipeline.section import Decay, NonNegative, Positive, Share
+from pipeline.section import NonNegative, Positive, Share
 from pipeline.section import Section as Section
+from pipeline.work_config import WorkConfig as WorkConfig
 
 MeterName = Literal[
     "rule",
@@ -168,33 +171,6 @@ class VerifierConfig(Section):
     )
 
 
-class LearnerConfig(Section):
-    learning_rate: NonNegative = Field(
-        0.0,
-        description="AdamW step size; 0 takes 1e-3 for the tiny base and, for any other, 1e-5 in "
-        "LoRA adapters and 1e-6 in all weights.",
-    )
-    warmup: Annotated[int, Field(ge=0)] = Field(
-        3, description="Steps over which the step size rises to its value."
-    )
-    final_share: Share = Field(
-        0.2,
-        description="Share of the step size left at the last of rounds * steps, and in any step "
-        "after; it falls in a straight line, 1 keeps it.",
-    )
-    betas: tuple[Decay, Decay] = Field(
-        (0.9, 0.95), description="AdamW moment decays, each below 1."
-    )
-    weight_decay: NonNegative = Field(0.0, description="AdamW decoupled weight decay.")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="Gradient norm above which the step is scaled down."
-    )
-    token_budget: Positive = Field(
-        4096,
-        description="Tokens per micro-batch; changes memory and speed, not the gradient.",
-    )
-
-
 class SyncConfig(Section):
     rule: Literal["never", "steps", "round", "ema"] = Field(
         "steps",
@@ -234,6 +210,11 @@ class CheckpointConfig(Section):
     keep: Annotated[int, Field(ge=2)] = Field(
         3, description="Newest checkpoints kept; the best and forks' parents stay too."
     )
+    to: str = Field(
+        "",
+        description="Where verified checkpoints are copied to: a folder or an fsspec URL, such as "
+        "s3://bucket/runs, from which any machine goes on; empty for the home alone.",
+    )
 
 
 class RunConfig(Section):
@@ -255,6 +236,8 @@ class RunConfig(Section):
     probe: ProbeConfig = ProbeConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     offline: OfflineConfig = OfflineConfig()
+    engine: EngineConfig = EngineConfig()
+    work: WorkConfig = WorkConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -317,13 +300,23 @@ class RunConfig(Section):
         return self.reward.at((step - 1) / max(self.rounds * self.steps - 1, 1))
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON of the whole tree, but for the id of a source run: ids are
-        drawn anew by every run, and the digests of steps cover what was studied."""
-        tree = self.model_dump(mode="json", exclude={"offline": {"source"}})
+        """SHA-256 of the canonical JSON of the tree, but for `ELSEWHERE`."""
+        tree = self.model_dump(mode="json", exclude=ELSEWHERE)
         text = json.dumps(tree, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+# Where things are and how long one waits for them: no number of a run depends on it. Ids of source
+# runs are drawn anew by every run, and the digests of steps cover what was studied.
+ELSEWHERE: dict[str, set[str]] = {
+    "offline": {"source"},
+    "engine": {
+        "python", "memory", "start_seconds", "answer_seconds",
+        "parity", "parity_difference", "parity_kl",
+    },
+    "work": {"queue", "helps", "lease", "folder"},
+    "checkpoint": {"to"},
+}  # fmt: skip
 MOVED = {("verifier", "variant"): ("reward", "variant")}  # settings that have changed place
 RENAMED = {("objective", "advantage", "centred"): "dr_grpo"}  # choices that have changed name
 

@@ -5,10 +5,10 @@ The concrete parts are chosen in one place, `flows/assemble.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pipeline.types import (
     Credited,
@@ -21,6 +21,9 @@ from pipeline.types import (
     UpdateStats,
     Version,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,21 @@ class Engine(Protocol):
 
     def confide(self, requests: Sequence[ScoreRequest]) -> list[Confidences]:
         """How sure the weights are along every target, in order."""
+        ...
+
+
+class WeightedEngine(Engine, Protocol):
+    """An engine whose weights are handed to it, wherever it runs."""
+
+    def load(self, state: Mapping[str, Tensor], version: str) -> None:
+        """Take these weights; whatever is asked afterwards they answer, under `version`.
+
+        state  full weights by the base's plain names, read before this returns
+        """
+        ...
+
+    def close(self) -> None:
+        """End what the engine started; it answers nothing afterwards."""
         ...
 
 

@@ -38,7 +38,7 @@ MAY_IMPORT = {
 PACKAGES = {
     "pipeline": {
         "torch", "transformers", "accelerate", "safetensors", "pydantic", "numpy",
-        "huggingface_hub", "tokenizers", "peft", "vllm",
+        "huggingface_hub", "tokenizers", "peft", "vllm", "fsspec",
     },
     "agents": {"torch", "transformers", "math_verify"},
     "store": {"sqlalchemy", "alembic", "pydantic", "pydantic_core", "_typeshed"},
@@ -53,6 +53,9 @@ FLOORS = {
     "pipeline.section": 0,
     "pipeline.objective_config": 0,
     "pipeline.data_config": 0,
+    "pipeline.engine_config": 0,
+    "pipeline.learner_config": 0,
+    "pipeline.work_config": 0,
     "pipeline.faults": 0,
     "pipeline.seeds": 0,
     "pipeline.transcript": 1,
@@ -76,6 +79,7 @@ FLOORS = {
     "pipeline.measures": 1,
     "pipeline.ports": 2,
     "pipeline.crew": 2,
+    "pipeline.items": 2,
     "pipeline.engine": 3,
     "pipeline.attention": 3,
     "pipeline.scorer": 3,
@@ -83,6 +87,7 @@ FLOORS = {
     "pipeline.policy": 3,
     "pipeline.proxy": 3,
     "pipeline.checkpoint": 3,
+    "pipeline.shared": 3,
     "pipeline.trainee": 3,
     "pipeline.student": 3,
     "pipeline.learner": 3,
@@ -180,14 +185,14 @@ def test_each_room_needs_its_own_packages_alone() -> None:
     assert foreign == []
 
 
-def test_only_flows_names_prefect_and_one_module_names_concrete_parts() -> None:
+def test_only_flows_names_prefect_and_its_assembly_names_concrete_parts() -> None:
     concrete = {"pipeline.engine.local", "pipeline.learner", "pipeline.proxy", "agents.solver"}
     assert {m for m in modules() if any(n.startswith("prefect") for n in imports(m))} == {
         "flows.evolve",
         "flows.server",
     }
     naming = {m for m in modules() if m.startswith("flows") and imports(m) & concrete}
-    assert naming == {"flows.assemble"}
+    assert naming == {"flows.assemble", "flows.engines"}
 
 
 def test_a_module_of_the_ground_imports_from_its_floor_or_lower() -> None:

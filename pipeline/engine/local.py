@@ -81,6 +81,9 @@ class LocalEngine:
         copy_weights(self._model, state)
         self._version = version
 
+    def close(self) -> None:
+        """Nothing to end: the weights go with the engine."""
+
     @torch.inference_mode()
     def sample(
         self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
