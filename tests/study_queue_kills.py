@@ -39,7 +39,7 @@ WEIGHTS = WeightsFile("w.safetensors", "5" * 64, "solver@1")
 HELD = 0.5  # seconds of a lease
 WORKERS = 4
 _FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["tests.study_queue_kills"])
+_FORKED.set_forkserver_preload(["store.invariants", "store.work"])
 
 
 @dataclass(frozen=True, slots=True)
