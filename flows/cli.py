@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows import commands_climb, commands_look, commands_study
+from flows import commands_climb, commands_look, commands_study, commands_work
 from flows.edge import Edge
 from flows.home import find_home
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "resume": commands_climb.resume,
     "fork": commands_climb.fork,
     "train": commands_climb.train,
+    "worker": commands_work.worker,
     "runs": commands_look.runs,
     "rounds": commands_look.rounds,
     "tasks": commands_look.tasks,
