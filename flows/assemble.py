@@ -25,6 +25,7 @@ from pipeline.environments.table import Table
 from pipeline.evaluation.exam import Exam, PoolGroup
 from pipeline.evaluation.verifier import named_part, pool_figure
 from pipeline.learner import PolicyLearner
+from pipeline.parity import Parity
 from pipeline.policy import (
     check_fragments,
     load_reader,
@@ -45,6 +46,7 @@ class Parts:
     generator  proposes for probes even where the run trains without one
     pool       filled once the frozen pool is made or read; the crew's syncs are measured on it
     told       what was done to a source's rows, a line each
+    parities   comparisons of engines with the local one that no row tells of yet
     close      ends the processes that the parts started
     """
 
@@ -62,6 +64,7 @@ class Parts:
     meter: Callable[[str], Meter]
     pool: list[PoolGroup] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    parities: list[Parity] = field(default_factory=list)
     close: Callable[[], None] = lambda: None
 
     def seen(self, memory: Sequence[Remembered]) -> Seen:
@@ -133,6 +136,7 @@ def assemble(config: RunConfig) -> Parts:
         meter=lambda name: METERS[name](tools),
         pool=pool,
         told=told,
+        parities=engines.parities,
         close=engines.close,
     )
 
