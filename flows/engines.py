@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.prompts import Style
@@ -80,7 +81,7 @@ class Bases:
         """The local engine over these very weights: not copied where they are in `dtype`."""
         return self._local(borrowed(self._first, state, DTYPES[dtype]), version)
 
-    def start(self) -> State:
+    def state(self) -> dict[str, Tensor]:
         """The base's own weights, by their plain names."""
         return merged_state(self._first)
 
@@ -131,26 +132,27 @@ class Engines:
         """What scores under the proxy's weights."""
         return self._keep(self.bases.engine(self.config.model.proxy_dtype, "proxy@0"))
 
-    def _paired(
-        self, engine: WeightedEngine, name: str, line: Line, dtype: Dtype
-    ) -> WeightedEngine:
-        """The engine, held against the local one unless the configuration asks for none of it.
-
-        The proxy's is never asked to sample.
-        """
-        if not self.config.engine.parity:
-            return engine
+    def against(self, name: str, line: Line, dtype: Dtype) -> Against:
+        """What an engine of that name is held against; the proxy's is never asked to sample."""
         bases = self.bases
-        against = Against(
+        context = min(bases.context, self.config.engine.context or bases.context)
+        return Against(
             name=name,
             line=line,
             local=lambda state: bases.reading(state, dtype, f"{line}@reference"),
-            probe=Probe.of(partial(encode, bases.tokenizer), bases.context),
+            probe=Probe.of(partial(encode, bases.tokenizer), context),
             limits=Limits.of(self.config.engine, dtype),
             tell=self.parities.append,
             samples=line != "proxy",
         )
-        return Paired(engine, bases.start(), against)
+
+    def _paired(
+        self, engine: WeightedEngine, name: str, line: Line, dtype: Dtype
+    ) -> WeightedEngine:
+        """The engine, held against the local one unless the configuration asks for none of it."""
+        if not self.config.engine.parity:
+            return engine
+        return Paired(engine, self.bases.state(), self.against(name, line, dtype))
 
     def close(self) -> None:
         """End every process that an engine started."""

@@ -32,6 +32,8 @@ from pipeline.engine.scripted import ScriptedEngine, Tokens
 from pipeline.environments.table import Row, Table
 from pipeline.evaluation.verifier import pool_figure
 from pipeline.learner import PolicyLearner
+from pipeline.parity import Parity
+from pipeline.ports import WeightedEngine
 from pipeline.proxy import WeightProxy
 from store import ledger
 from store.database import Store
@@ -83,26 +85,33 @@ class Speaker:
         return tuple(-rng.uniform(0.05, 2.0) for _ in target)
 
 
-def scripted_parts(config: RunConfig) -> Parts:
+# what samples in the speaker's place, and where it leaves its comparisons
+Wrap = Callable[[Speaker, list[Parity]], WeightedEngine]
+
+
+def scripted_parts(config: RunConfig, wrap: Wrap | None = None) -> Parts:
     """What `flows.assemble.assemble` builds, over the script."""
     prompts = Prompts(tiny_tokenizer(), config.tags, "plain")
     environment = Table(ROWS, config)
     speaker, judge = Speaker(prompts, "solver@0"), Speaker(prompts, "proxy@0")
+    parities: list[Parity] = []
+    wrapped = wrap(speaker, parities) if wrap else None
+    sampler, load = (wrapped, wrapped.load) if wrapped else (speaker.engine, speaker.load)
     learner = PolicyLearner(
         {"solver": tiny_model(vocab=264)},
         config,
         Splice(prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)),
-        {"solver": speaker.load},
+        {"solver": load},
     )
     proxy = WeightProxy(
         judge, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
     )
-    solver = SamplingSolver(speaker.engine, prompts, config.solver, CONTEXT)
+    solver = SamplingSolver(sampler, prompts, config.solver, CONTEXT)
     verifier = Perplexity(judge.engine, prompts, config.verifier, CONTEXT)
-    generator = Evolve(speaker.engine, prompts, config.generator, CONTEXT)
+    generator = Evolve(sampler, prompts, config.generator, CONTEXT)
     exam = environment.exam()
     tools = Tools(
-        speaker.engine, judge.engine, lambda: judge.engine, prompts, config.verifier, CONTEXT,
+        sampler, judge.engine, lambda: judge.engine, prompts, config.verifier, CONTEXT,
         config.seed, config.solver.max_tokens,
     )  # fmt: skip
     panel = Panel(verifier, [METERS[name](tools) for name in meters.reading(config)])
@@ -120,6 +129,7 @@ def scripted_parts(config: RunConfig) -> Parts:
         seeds=environment.seed_tasks(),
         probe_questions=environment.probe_questions(),
         meter=lambda name: METERS[name](tools),
+        parities=parities,
     )
 
     def figure():
@@ -134,6 +144,7 @@ class Bench:
 
     folder: Path
     config: RunConfig = SMALL
+    assembled: Callable[[RunConfig], Parts] = scripted_parts
 
     def __post_init__(self) -> None:
         self.home = Home(self.folder, str(self.folder / "coclimb.db"))
@@ -160,7 +171,7 @@ class Bench:
         """Own the run in a process of its own, as far as the store can tell, and work on it."""
         place = Place(self.store, self.home, run or self.run)
         with Owning(self.store, place.run) as lease:
-            live = come_alive(place, lease, progress or Quiet(), scripted_parts)
+            live = come_alive(place, lease, progress or Quiet(), self.assembled)
             with tidy(live):
                 begin(live)
                 restore(live, older=older)
