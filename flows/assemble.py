@@ -26,6 +26,7 @@ from pipeline.environments.table import Table
 from pipeline.evaluation.exam import Exam, PoolGroup
 from pipeline.evaluation.verifier import named_part, pool_figure
 from pipeline.learner import PolicyLearner
+from pipeline.parity import Parity
 from pipeline.policy import (
     check_fragments,
     load_reader,
@@ -47,6 +48,7 @@ class Parts:
     pool       filled once the frozen pool is made or read; the crew's syncs are measured on it
     told       what was done to a source's rows, a line each
     outlet     where queued calls of engines go; shut until the run is alive
+    parities   comparisons of engines with the local one that no row tells of yet
     close      ends the processes that the parts started
     """
 
@@ -65,6 +67,7 @@ class Parts:
     pool: list[PoolGroup] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     outlet: Outlet = field(default_factory=Outlet)
+    parities: list[Parity] = field(default_factory=list)
     close: Callable[[], None] = lambda: None
 
     def seen(self, memory: Sequence[Remembered]) -> Seen:
@@ -137,6 +140,7 @@ def assemble(config: RunConfig) -> Parts:
         pool=pool,
         told=told,
         outlet=engines.outlet,
+        parities=engines.parities,
         close=engines.close,
     )
 

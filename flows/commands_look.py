@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.edge import Drop, Edge, Form, Json, Limit, Origin, Role, Round, Run
+from flows.edge import Drop, Edge, Form, Json, Limit, Origin, Role, Round, Run, Set
 from flows.errors import Refusal
 
 
@@ -26,14 +26,21 @@ def rounds(
     steps: Annotated[
         bool, typer.Option("--steps", help="Step by step: each update, and each sync with why.")
     ] = False,
+    engines: Annotated[
+        bool, typer.Option("--engines", help="Each comparison of an engine with the local one.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """The three axes of a run, round by round; or what each of its steps did."""
+    """The three axes of a run, round by round; or its steps, or how its engines compared."""
     edge: Edge = context.obj
     with edge.answering():
         from flows import listing
 
+        if steps and engines:
+            raise Refusal("--steps and --engines are two listings", remedy="ask for one of them")
         show = listing.list_steps if steps else listing.list_rounds
+        if engines:
+            show = listing.list_engines
         show(edge.home, run, json=json)
 
 
@@ -140,13 +147,34 @@ def verify(
         listing.verify(edge.home, run, json=json)
 
 
-def doctor(context: typer.Context, json: Json = False) -> None:
-    """What this machine has, what it lacks, and how to get it."""
+def doctor(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Argument(help="With --engine: a TOML file; defaults without.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Start vllm, batching or local, and compare it."),
+    ] = None,
+    change: Set = None,
+    json: Json = False,
+) -> None:
+    """What this machine has, what it lacks, and how to get it; or whether an engine works here."""
     edge: Edge = context.obj
     with edge.answering():
-        from flows import doctor as examining
+        if engine is None:
+            if config or change:
+                raise Refusal("settings say nothing of the machine", remedy="add --engine NAME")
+            from flows import doctor as examining
 
-        examining.report(edge.home, json=json)
+            examining.report(edge.home, json=json)
+            return
+        from flows.settings import load_config
+
+        settings = load_config(config, [*(change or []), f"engine.sampler={engine}"])
+        from flows import doctor_engine
+
+        doctor_engine.report(settings, json=json)
 
 
 def init(

@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -157,7 +157,11 @@ def _extras() -> Iterator[Finding]:
 
 def report(home: Home, *, json: bool) -> None:
     """Print what was found; exits 1 where something has to be mended."""
-    findings = examine(home, TINY)
+    tell(examine(home, TINY), json=json)
+
+
+def tell(findings: Sequence[Finding], *, json: bool) -> None:
+    """Print findings, a line each and a remedy below; exits 1 where one is to be mended."""
     if json:
         print(as_json([asdict(one) for one in findings]))
     else:

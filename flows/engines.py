@@ -9,19 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.prompts import Style
+from flows.errors import Refusal
 from pipeline.config import ModelConfig, RunConfig
 from pipeline.engine.local import LocalEngine
+from pipeline.engine.parity import Against, Paired, Probe
 from pipeline.engine.queued import Outlet, Queued
 from pipeline.engine.sharded import Sharded
+from pipeline.parity import Limits, Parity
 from pipeline.policy import (
+    State,
+    borrowed,
+    encode,
     end_ids,
     load_policy,
     longest_row,
@@ -35,6 +42,7 @@ from pipeline.published import Format
 from pipeline.trainee import DTYPES
 from pipeline.types import Line
 
+Dtype = Literal["float32", "bfloat16"]
 TINY = Path(__file__).resolve().parent.parent / "pipeline" / "worlds" / "tiny_base"
 
 
@@ -60,7 +68,32 @@ class Bases:
         return model
 
     def engine(self, dtype: str, version: str) -> LocalEngine:
+        """The local engine over a copy of the base, with weights of its own."""
+        return self._local(replica(self._first, DTYPES[dtype]), version)
+
+    def batching(self, dtype: str, version: str) -> WeightedEngine:
+        """The same, sampling by transformers' continuous batching. Raises Refusal without it."""
+        try:
+            from pipeline.engine.batching import BatchingEngine  # noqa: PLC0415 - may be missing
+        except ImportError as error:
+            raise Refusal(
+                f'engine.sampler "batching": this transformers cannot do it ({error})',
+                remedy="pip install 'transformers>=5.17', or use engine.sampler=local",
+            ) from error
         model = replica(self._first, DTYPES[dtype])
+        twin = borrowed(model, merged_state(model), DTYPES[dtype])
+        ends = end_ids(model, self.tokenizer)
+        return BatchingEngine(self._local(model, version), twin, ends)
+
+    def reading(self, state: State, dtype: str, version: str) -> LocalEngine:
+        """The local engine over these very weights: not copied where they are in `dtype`."""
+        return self._local(borrowed(self._first, state, DTYPES[dtype]), version)
+
+    def state(self) -> dict[str, Tensor]:
+        """The base's own weights, by their plain names."""
+        return merged_state(self._first)
+
+    def _local(self, model: PreTrainedModel, version: str) -> LocalEngine:
         pad = self.tokenizer.pad_token_id
         return LocalEngine(
             model,
@@ -69,10 +102,6 @@ class Bases:
             version=version,
             words=len(self.tokenizer),
         )
-
-    def state(self) -> dict[str, Tensor]:
-        """The base's own weights, as `PolicyLearner.state` gives those in training."""
-        return merged_state(self._first)
 
     def format(self, dtype: str) -> Format:
         """How an engine of that format holds them."""
@@ -101,11 +130,13 @@ class Engines:
     """The engines of a run, each under weights of its own; closed together.
 
     outlet  where calls go that a run queues; opened once the run is alive
+    parities  what the engines came to against the local one, in order, until someone clears it
     """
 
     def __init__(self, bases: Bases, config: RunConfig) -> None:
         self.bases, self.config = bases, config
         self.outlet = Outlet()
+        self.parities: list[Parity] = []
         self._open = ExitStack()
 
     def asked(self, line: str) -> WeightedEngine:
@@ -137,7 +168,11 @@ class Engines:
 
     def sampler(self, line: Line) -> WeightedEngine:
         """What samples under a line's weights."""
-        return self._keep(self.bases.engine(self.config.model.engine_dtype, f"{line}@0"))
+        dtype, name = self.config.model.engine_dtype, self.config.engine.sampler
+        if name == "batching":
+            engine = self._keep(self.bases.batching(dtype, f"{line}@0"))
+            return self._paired(engine, name, line, dtype)
+        return self._keep(self.bases.engine(dtype, f"{line}@0"))
 
     def scorer(self) -> WeightedEngine:
         """What scores under the proxy's weights."""
@@ -147,6 +182,28 @@ class Engines:
         """What scores under the weights that the run began with, in the sampler's format, so that
         the policy begins at no distance."""
         return self._keep(self.bases.engine(self.config.model.engine_dtype, "solver@0"))
+
+    def against(self, name: str, line: Line, dtype: Dtype) -> Against:
+        """What an engine of that name is held against; the proxy's is never asked to sample."""
+        bases = self.bases
+        context = min(bases.context, self.config.engine.context or bases.context)
+        return Against(
+            name=name,
+            line=line,
+            local=lambda state: bases.reading(state, dtype, f"{line}@reference"),
+            probe=Probe.of(partial(encode, bases.tokenizer), context),
+            limits=Limits.of(self.config.engine, dtype),
+            tell=self.parities.append,
+            samples=line != "proxy",
+        )
+
+    def _paired(
+        self, engine: WeightedEngine, name: str, line: Line, dtype: Dtype
+    ) -> WeightedEngine:
+        """The engine, held against the local one unless the configuration asks for none of it."""
+        if not self.config.engine.parity:
+            return engine
+        return Paired(engine, self.bases.state(), self.against(name, line, dtype))
 
     def close(self) -> None:
         """End every process that an engine started, and the way to workers."""

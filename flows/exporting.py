@@ -15,6 +15,7 @@ from flows.report import console
 from pipeline.config import recorded
 from store import questions
 from store.database import Store
+from store.parities import parities
 from store.questions import Answer, Filter
 from store.readings import readings_of
 
@@ -28,6 +29,7 @@ QUERIES: dict[str, Callable[[Store, str, Filter], list[Answer]]] = {
     "syncs": lambda store, run, _: questions.syncs(store, run),
     "rounds": lambda store, run, _: questions.rounds(store, run),
     "probes": lambda store, run, _: questions.probes(store, run),
+    "engines": lambda store, run, _: parities(store, run),
 }
 NARROWED = ("tasks", "rollouts", "readings")  # the listings that a filter speaks of
 

@@ -25,6 +25,7 @@ from store import invariants, questions
 from store.database import Store, parse_url
 from store.errors import Unknown
 from store.lineage import Node, lineage
+from store.parities import parities
 from store.questions import Answer, Filter
 from store.readings import readings_of
 
@@ -46,6 +47,9 @@ TASK_COLUMNS = ("id", "confidence", "right", "reference", "question")
 DROP_COLUMNS = ("id", "drop", "similarity", "text")
 UPDATE_COLUMNS = (
     "step", "round", "line", "loss", "tokens", "dead_groups", "resampled", "mismatch",
+)  # fmt: skip
+PARITY_COLUMNS = (
+    "engine", "version", "tokens", "max_difference", "mean_difference", "mismatch_kl", "accepted",
 )  # fmt: skip
 READING_COLUMNS = ("id", "source", "status", "mean", "count", "version", "detail")
 ROLLOUT_COLUMNS = ("id", "form", "reward", "advantage", "right", "text")
@@ -101,6 +105,13 @@ def list_steps(home: Home, run: str, *, json: bool) -> None:
     for sync in syncs:  # a line each: its reason would be cut in a table
         moved = f"{sync['before']} -> {sync['after']}" if sync["accepted"] else "refused"
         console().print(shown(f"step {sync['step']}: {moved}: {sync['reason']}"), soft_wrap=True)
+
+
+def list_engines(home: Home, run: str, *, json: bool) -> None:
+    """What the engines of a run came to against the local one, in order."""
+    with reading(home) as store:
+        rows = parities(store, questions.resolve(store, run))
+    _show(rows, PARITY_COLUMNS, json=json)
 
 
 def _by_step(updates: Sequence[Answer], syncs: Sequence[Answer]) -> list[Answer]:

@@ -7,7 +7,9 @@ stored rollouts: nothing is sampled or scored, and the weights come out the same
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from sqlalchemy.exc import DBAPIError
 
 from flows.assemble import Parts
 from flows.errors import Refusal
@@ -15,7 +17,7 @@ from flows.live import Live, Place
 from flows.owning import deaf
 from flows.pool import labelled
 from flows.progress import Progress
-from flows.stages import round_syncs, saved
+from flows.stages import record_compared, round_syncs, saved
 from pipeline.checkpoint import BadCheckpoint, restore_checkpoint, sweep, verify_checkpoint
 from pipeline.evaluation.verifier import make_pool
 from pipeline.faults import fault
@@ -23,6 +25,7 @@ from pipeline.step import replay_step
 from pipeline.types import StepRecord
 from store import ledger, points
 from store.chain import owner_of
+from store.errors import StoreError
 from store.points import Point
 
 
@@ -81,11 +84,14 @@ def begin_again(live: Live) -> None:
 
 @contextmanager
 def tidy(live: Live) -> Iterator[None]:
-    """However the block ends, no half-written checkpoint and no process is left behind."""
+    """However the block ends, no half-written checkpoint and no process is left behind, and what
+    engines came to against the local one is recorded, as far as the store still takes rows."""
     try:
         yield
     finally:
         with deaf():
+            with suppress(StoreError, DBAPIError):  # the store may be what ended the block
+                record_compared(live)
             live.parts.close()
             _sweep(live)
 

@@ -36,6 +36,7 @@ from pipeline.types import ProbeRecord, Remembered, StepRecord, SyncRecord
 from store import ledger, points, questions
 from store.loads import syncs_of
 from store.memory import memory, seen_questions
+from store.parities import record_parities
 from store.stages import stages_of
 
 
@@ -63,10 +64,18 @@ def take_stage(live: Live, round: int, stage: str) -> None:
     live.progress.stage(round, stage)
     live.parts.verifier.forget()
     STAGES[stage](live, round)
+    record_compared(live)
     ledger.close_stage(live.store, live.lease, round, stage)
     live.parts.outlet.settle()
     if stage == "probe":
         live.progress.probed(read_rounds(live.store, live.run))
+
+
+def record_compared(live: Live) -> None:
+    """Record what engines came to against the local one since this was last called."""
+    gathered = live.parts.parities
+    record_parities(live.store, live.lease, gathered)
+    gathered.clear()
 
 
 def complete(live: Live) -> None:
@@ -124,6 +133,7 @@ def _climb(live: Live, round: int) -> None:
         records = study(crew, shelf_of(live), round, done=done)
     for record in records:
         ledger.record_step(live.store, live.lease, record)
+        record_compared(live)
         live.parts.outlet.settle()
         live.progress.step(record)
         _warn(live, record)

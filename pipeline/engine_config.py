@@ -13,7 +13,8 @@ class EngineConfig(Section):
     sampler: Literal["local", "batching", "vllm"] = Field(
         "local",
         description="What samples: 'local' in this process, every rollout from its own seed; "
-        "'batching' by transformers' continuous batching; 'vllm' served by a process of its own.",
+        "'batching' by transformers' continuous batching, from the same seeds; 'vllm' served by a "
+        "process of its own.",
     )
     scorer: Literal["local", "vllm"] = Field(
         "local", description="What scores references under the proxy."
@@ -35,8 +36,8 @@ class EngineConfig(Section):
     )
     parity: bool = Field(
         True,
-        description="Compare a served engine with the local one at its start and after every "
-        "publish, and refuse it past the limits.",
+        description="Compare an engine that is not 'local' with the local one at its start and "
+        "after every publish, and refuse it past the limits.",
     )
     parity_difference: NonNegative = Field(
         0.0,

@@ -32,6 +32,7 @@ from pipeline.model_folder import BadModel, check_folder, find_folder, first_lin
 __all__ = [
     "BadModel",
     "State",
+    "borrowed",
     "check_fragments",
     "check_weights",
     "copy_weights",
@@ -216,6 +217,27 @@ def replica(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     return twin
 
 
+def borrowed(model: PreTrainedModel, state: State, dtype: torch.dtype) -> PreTrainedModel:
+    """A plain model of this one's shape that reads the weights of a state of `merged_state`.
+
+    It is in eval mode, on `model`'s device. Weights that are there in `dtype` are not copied: they
+    are the state's own, so never load others into it. Raises ValueError where they do not fit.
+    """
+    own = dict(_plain_names(model))
+    _check_fit(own, state)
+    lent: dict[int, object] = {}
+    for name, weight in own.items():
+        if isinstance(weight, nn.Parameter):
+            taken = state[name].detach().to(weight.device, dtype)
+            lent[id(weight)] = nn.Parameter(taken, requires_grad=False)
+    twin = _quiet(copy.deepcopy(model, lent))
+    copied = dict(twin.named_buffers())
+    with torch.no_grad():
+        for name in copied.keys() & state.keys():
+            copied[name].copy_(state[name])
+    return twin
+
+
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
     """Full weights by the plain model's own names, LoRA merged, tied weights once.
 
@@ -237,6 +259,13 @@ def copy_weights(target: nn.Module, state: State) -> None:
     Raises ValueError, with nothing changed, where names or shapes differ.
     """
     own = dict(_plain_names(target))
+    _check_fit(own, state)
+    with torch.no_grad():
+        for name, weight in own.items():
+            weight.copy_(state[name])
+
+
+def _check_fit(own: State, state: State) -> None:
     if own.keys() != state.keys():
         raise ValueError(
             f"weights do not fit: missing {sorted(own.keys() - state.keys())[:3]}, "
@@ -247,9 +276,6 @@ def copy_weights(target: nn.Module, state: State) -> None:
             raise ValueError(
                 f"weight {name} is {tuple(state[name].shape)}, expected {tuple(weight.shape)}"
             )
-    with torch.no_grad():
-        for name, weight in own.items():
-            weight.copy_(state[name])
 
 
 def fingerprint(state: State) -> str:

@@ -43,6 +43,7 @@ __all__ = [
     "GroupRow",
     "JudgementRow",
     "LeaseRow",
+    "ParityRow",
     "PoolRow",
     "ProbeRow",
     "ProposalRow",
@@ -263,6 +264,29 @@ class TruthRow(Base):
     told_by: Mapped[str] = mapped_column(primary_key=True)
     round: Mapped[int] = mapped_column(index=True)
     right: Mapped[bool]
+
+
+class ParityRow(Base):
+    """One comparison of an engine with the local one, in nats. It measures the machine: no digest
+    covers it, and a run that is resumed compares anew."""
+
+    __tablename__ = "parity"
+    __table_args__ = (one_of("line", get_args(Line)),)
+
+    run_id: Mapped[str] = run_key()
+    position: Mapped[int] = mapped_column(primary_key=True)  # order of recording, from 1
+    engine: Mapped[str]
+    line: Mapped[str]
+    version: Mapped[str]  # no key: a refused one is of no step that was committed
+    step: Mapped[int]
+    tokens: Mapped[int]
+    max_difference: Mapped[float]
+    mean_difference: Mapped[float]
+    mismatch_kl: Mapped[float | None]
+    difference_limit: Mapped[float]
+    kl_limit: Mapped[float]
+    accepted: Mapped[bool]
+    at: Mapped[datetime]
 
 
 class CheckpointRow(Base):

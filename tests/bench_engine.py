@@ -1,9 +1,11 @@
 """Tokens per second of the local engine beside transformers' `generate`, in one run.
 
     python -m tests.bench_engine [--threads 2] [--repeat 3] [--end-share 0.02] [--model FOLDER]
+        [--batching]
 
 32 prompts of about 45 tokens, 8 completions each of at most 64 tokens, then 256 contexts scored.
-Both sides sample the same prompts at temperature 1; the best of the repeats counts, alternating.
+All sides sample the same prompts at temperature 1; the best of the repeats counts, alternating.
+With --batching the same completions are sampled by transformers' continuous batching too.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from pipeline.engine.batching import BatchingEngine
 from pipeline.engine.local import LocalEngine
-from pipeline.policy import replica
-from pipeline.ports import SampleRequest, ScoreRequest
+from pipeline.policy import borrowed, merged_state, replica
+from pipeline.ports import Engine, SampleRequest, ScoreRequest
 from tests.tiny import tiny_model
 
 PROMPTS, GROUP, BUDGET, VOCAB = 32, 8, 64, 1024
@@ -45,7 +48,7 @@ def make_work(rng: random.Random, vocab: int) -> Work:
     )
 
 
-def ours(engine: LocalEngine, work: Work) -> int:
+def ours(engine: Engine, work: Work) -> int:
     requests = [
         SampleRequest(prompt, tuple(range(i * GROUP, (i + 1) * GROUP)))
         for i, prompt in enumerate(work.prompts)
@@ -73,7 +76,7 @@ def theirs(model: PreTrainedModel, work: Work, ends: list[int]) -> int:
     return int((made != 0).sum())
 
 
-def score(engine: LocalEngine, work: Work) -> int:
+def score(engine: Engine, work: Work) -> int:
     requests = [
         ScoreRequest(prompt, contexts, tuple((reference,) for _ in contexts))
         for prompt, contexts, reference in zip(
@@ -109,6 +112,7 @@ def main() -> None:
     parser.add_argument("--end-share", type=float, default=0.02, help="share of ids that end")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="", help="a model folder instead of the random one")
+    parser.add_argument("--batching", action="store_true", help="continuous batching as well")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.model:
@@ -122,19 +126,28 @@ def main() -> None:
     ends = sorted(random.Random(2).sample(range(1, vocab), max(1, int(vocab * args.end_share))))
     for dtype in (torch.bfloat16, torch.float32):
         model = replica(base, dtype).to(args.device)
+        twin = borrowed(model, merged_state(model), dtype)
         engine = LocalEngine(model, eos_ids=frozenset(ends), pad_id=0, version="bench@0")
-        (mine, made), (hf, made_hf), (scoring, read) = best(
-            args.repeat,
+        sides = [
             lambda e=engine: ours(e, work),
             lambda m=model: theirs(m, work, ends),
             lambda e=engine: score(e, work),
-        )
+        ]
+        if args.batching:
+            batching = BatchingEngine(engine, twin, frozenset(ends))
+            sides.append(lambda e=batching: ours(e, work))
+        (mine, made), (hf, made_hf), (scoring, read), *more = best(args.repeat, *sides)
         print(
             f"{str(dtype)[6:]:9} sample {made / mine:8.0f} tok/s ({mine:.3f} s, {made} tokens)   "
             f"generate {made_hf / hf:8.0f} tok/s ({hf:.3f} s, {made_hf} tokens)   "
             f"ratio {made / mine / (made_hf / hf):.2f}   "
             f"score {read / scoring:8.0f} tok/s ({scoring:.3f} s)"
         )
+        for seconds, tokens in more:
+            print(
+                f"{'':9} batching {tokens / seconds:6.0f} tok/s ({seconds:.3f} s, {tokens} tokens)"
+                f"   ratio {tokens / seconds / (made / mine):.2f} of the local engine"
+            )
 
 
 if __name__ == "__main__":

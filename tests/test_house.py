@@ -76,6 +76,7 @@ FLOORS = {
     "pipeline.curriculum": 1,
     "pipeline.parents": 1,
     "pipeline.batch": 1,
+    "pipeline.parity": 1,
     "pipeline.measures": 1,
     "pipeline.ports": 2,
     "pipeline.crew": 2,

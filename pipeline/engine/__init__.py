@@ -7,5 +7,7 @@ sampling  completions drawn by inverse CDF, one random stream per completion
 looks     what is read off logits: log-probabilities, certainty, entropy
 scoring   what is said of targets, each shared beginning read once
 local     LocalEngine, a transformers model in this process
+batching  BatchingEngine, transformers' continuous batching in this process
+parity    Paired, an engine held against the local one at its start and after every load
 scripted  ScriptedEngine, answers from functions, for whole-loop tests
 """

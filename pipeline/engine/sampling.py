@@ -52,7 +52,7 @@ def sample(
     Raises ValueError for an empty prompt, for one that leaves no room for `max_tokens` before the
     model's longest row, and for a temperature below 0 or not finite.
     """
-    _check(reader, requests, how)
+    check(reader.limit, requests, how.max_tokens, how.temperature)
     results: list[list[Sample]] = [[] for _ in requests]
     for wave in _waves(requests, how):
         for (place, _), made in zip(wave, _draw(reader, requests, wave, how), strict=True):
@@ -60,19 +60,22 @@ def sample(
     return [tuple(samples) for samples in results]
 
 
-def _check(reader: Reader, requests: Sequence[SampleRequest], how: Sampling) -> None:
-    if not 0.0 <= how.temperature < float("inf"):
-        raise ValueError(f"temperature is {how.temperature}; it must be finite and at least 0")
-    if how.max_tokens < 1:
-        raise ValueError(f"max_tokens is {how.max_tokens}; a completion has at least 1 token")
+def check(
+    limit: int, requests: Sequence[SampleRequest], max_tokens: int, temperature: float
+) -> None:
+    """Raise ValueError for what cannot be sampled; limit: the longest row that the model reads."""
+    if not 0.0 <= temperature < float("inf"):
+        raise ValueError(f"temperature is {temperature}; it must be finite and at least 0")
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens is {max_tokens}; a completion has at least 1 token")
     for place, request in enumerate(requests):
         length = len(request.prompt)
         if not length:
             raise ValueError(f"request {place}: the prompt is empty; give it at least one token")
-        if length + how.max_tokens > reader.limit:
+        if length + max_tokens > limit:
             raise ValueError(
-                f"request {place}: prompt of {length} + max_tokens {how.max_tokens} = "
-                f"{length + how.max_tokens} tokens, the model reads {reader.limit}; "
+                f"request {place}: prompt of {length} + max_tokens {max_tokens} = "
+                f"{length + max_tokens} tokens, the model reads {limit}; "
                 "shorten the prompt or lower max_tokens"
             )
 

@@ -35,6 +35,7 @@ from pipeline.engine.sharded import Sharded
 from pipeline.environments.table import Row, Table
 from pipeline.evaluation.verifier import pool_figure
 from pipeline.learner import PolicyLearner
+from pipeline.parity import Parity
 from pipeline.ports import (
     Confidences,
     Sample,
@@ -135,11 +136,17 @@ class Script:
         self.outlet.close()
 
 
-def scripted_parts(config: RunConfig) -> Parts:
+# what samples in the speaker's place, and where it leaves its comparisons
+Wrap = Callable[[WeightedEngine, list[Parity]], WeightedEngine]
+
+
+def scripted_parts(config: RunConfig, wrap: Wrap | None = None) -> Parts:
     """What `flows.assemble.assemble` builds, over the script."""
     script = Script(config)
     prompts, environment = script.prompts, Table(ROWS, config)
     speaker, judge = script.asked("solver"), script.asked("proxy")
+    parities: list[Parity] = []
+    speaker = wrap(speaker, parities) if wrap else speaker
     learner = PolicyLearner(
         {"solver": tiny_model(vocab=264)},
         config,
@@ -174,6 +181,7 @@ def scripted_parts(config: RunConfig) -> Parts:
         meter=lambda name: METERS[name](tools),
         outlet=script.outlet,
         close=script.close,
+        parities=parities,
     )
 
     def figure():
@@ -188,6 +196,7 @@ class Bench:
 
     folder: Path
     config: RunConfig = SMALL
+    assembled: Callable[[RunConfig], Parts] = scripted_parts
 
     def __post_init__(self) -> None:
         self.home = Home(self.folder, str(self.folder / "coclimb.db"))
@@ -214,7 +223,7 @@ class Bench:
         """Own the run in a process of its own, as far as the store can tell, and work on it."""
         place = Place(self.store, self.home, run or self.run)
         with Owning(self.store, place.run) as lease:
-            live = come_alive(place, lease, progress or Quiet(), scripted_parts)
+            live = come_alive(place, lease, progress or Quiet(), self.assembled)
             with tidy(live):
                 begin(live)
                 restore(live, older=older)
