@@ -11,11 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
-from sqlalchemy import (
-    ColumnElement,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from pipeline.faults import fault
@@ -25,7 +21,7 @@ from store.clock import clock
 from store.database import Store
 from store.errors import Unknown
 from store.schema import WorkItemRow
-from store.taking import ITEM, OLDEST, SILENCE, WAITING_RUNS, taking
+from store.taking import ITEM, LOOK, LOOK_AT_RUN, taking
 from store.workers import heard
 
 ERRORS = 3  # an item is given up after so many,
@@ -55,11 +51,7 @@ def claim(
     ids   only among these
     An item whose lease has expired is open again, and waits from that moment on.
     """
-    with store.reading() as session:
-        runs = _waiting(session, run)
-        silent = _silent(session, worker)
-    if silent:
-        heard(store, worker)
+    runs = _look(store, worker, run)
     for one in runs:
         those = [None] if ids is None else list(chunks(ids))
         places: list[Place] = [(one, sha, some) for sha in (*held, None) for some in those]
@@ -70,11 +62,13 @@ def claim(
     return None
 
 
-def _waiting(session: Session, run: str | None) -> Sequence[str]:
-    """The runs that have an item to claim, the longest waiting first. Looking takes no lock."""
-    if run is None:
-        return session.scalars(WAITING_RUNS).all()
-    return [] if session.scalar(OLDEST, {"run": run}) is None else [run]
+def _look(store: Store, worker: str, run: str | None = None) -> list[str]:
+    """The runs that have an item to claim, the longest waiting first; the worker is heard."""
+    with store.reading() as session:
+        looked = session.execute(LOOK_AT_RUN if run else LOOK, {"worker": worker, "run": run}).all()
+    if looked[0][0] is None or looked[0][0] >= HEARD_EVERY:
+        heard(store, worker)
+    return [name for _, name in looked if name is not None]
 
 
 def _claim(places: Sequence[Place], by: By, session: Session) -> Claim | None:
@@ -105,17 +99,8 @@ def renew(store: Store, claim: Claim, seconds: float) -> bool:
     """Hold the item for so many seconds from now on. False where the claim was lost."""
     longer: Change = {"free": clock() + seconds}
     held = store.write(None, lambda session: _change(session, claim, longer), crowded=True)
-    with store.reading() as session:
-        silent = _silent(session, claim.worker)
-    if silent:
-        heard(store, claim.worker)
+    _look(store, claim.worker, claim.run)
     return held
-
-
-def _silent(session: Session, worker: str) -> bool:
-    """Whether it is time to record that the worker was heard."""
-    ago = session.scalar(SILENCE, {"worker": worker})
-    return ago is None or ago >= HEARD_EVERY
 
 
 def finish(store: Store, claim: Claim, answer: bytes, weights: str) -> bool:
