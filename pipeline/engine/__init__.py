@@ -7,5 +7,7 @@ sampling  completions drawn by inverse CDF, one random stream per completion
 looks     what is read off logits: log-probabilities, certainty, entropy
 scoring   what is said of targets, each shared beginning read once
 local     LocalEngine, a transformers model in this process
+served    ServedEngine, vLLM in a process of its own: process (a program asked line by line, with
+          deadlines) and vllm_child (that program, run by the interpreter that has vLLM)
 scripted  ScriptedEngine, answers from functions, for whole-loop tests
 """
