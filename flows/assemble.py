@@ -14,7 +14,7 @@ from agents.verifiers.panel import Panel
 from agents.verifiers.tools import Tools
 from flows.data import prepare
 from flows.engines import TINY as TINY
-from flows.engines import Bases, Engines, place_of, style_of
+from flows.engines import Bases, Engines, context_of, place_of, style_of
 from pipeline import meters
 from pipeline.batch import Splice
 from pipeline.config import RunConfig
@@ -93,7 +93,7 @@ def assemble(config: RunConfig) -> Parts:
     engines = Engines(bases, config)
     check_fragments(bases.place, bases.tokenizer, config.tags)
     prompts = Prompts(bases.tokenizer, config.tags, bases.style)
-    environment, told = _environment(config, prompts, bases.context)
+    environment, told = _environment(config, prompts, engines.context)
     lines: tuple[Line, ...] = (
         ("solver",) if config.model.generator == "shared" else ("solver", "generator")
     )
@@ -108,14 +108,14 @@ def assemble(config: RunConfig) -> Parts:
     proxy = WeightProxy(
         judge_engine, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
     )
-    solver = SamplingSolver(samplers["solver"], prompts, config.solver, bases.context)
+    solver = SamplingSolver(samplers["solver"], prompts, config.solver, engines.context)
     verifier = VERIFIERS[config.verifier.kind](
-        judge_engine, prompts, config.verifier, bases.context
+        judge_engine, prompts, config.verifier, engines.context
     )
     tools = _tools(engines, prompts, samplers["solver"], judge_engine)
     panel = Panel(verifier, [METERS[name](tools) for name in meters.reading(config)])
     probed = GENERATORS["evolve" if config.generator.kind == "none" else config.generator.kind](
-        samplers.get("generator", samplers["solver"]), prompts, config.generator, bases.context
+        samplers.get("generator", samplers["solver"]), prompts, config.generator, engines.context
     )
     generator = None if config.generator.kind == "none" else probed
     pool: list[PoolGroup] = []
@@ -155,7 +155,7 @@ def _tools(engines: Engines, prompts: Prompts, policy: Engine, proxy: Engine) ->
         frozen=cache(lambda: engines.asked("start")),
         prompts=prompts,
         config=config.verifier,
-        context=engines.bases.context,
+        context=engines.context,
         seed=config.seed,
         max_tokens=config.solver.max_tokens,
         temperature=config.solver.temperature,
@@ -178,5 +178,6 @@ def reader(config: RunConfig) -> tuple[Prompts, int]:
     Raises BadModel for a base that cannot be used.
     """
     place = place_of(config.model)
-    tokenizer, context = load_reader(place, config.tags)
-    return Prompts(tokenizer, config.tags, style_of(place, tokenizer)), context
+    tokenizer, longest = load_reader(place, config.tags)
+    prompts = Prompts(tokenizer, config.tags, style_of(place, tokenizer))
+    return prompts, context_of(config, longest)

@@ -23,7 +23,9 @@ from pipeline.config import ModelConfig, RunConfig
 from pipeline.engine.local import LocalEngine
 from pipeline.engine.parity import Against, Paired, Probe
 from pipeline.engine.queued import Outlet, Queued
+from pipeline.engine.served import ServedEngine, Serving
 from pipeline.engine.sharded import Sharded
+from pipeline.model_folder import find_folder
 from pipeline.parity import Limits, Parity
 from pipeline.policy import (
     State,
@@ -58,6 +60,7 @@ class Bases:
         )
         self.style = style_of(self.place, self.tokenizer)
         self.context = longest_row(self._first)
+        self.ends = end_ids(self._first, self.tokenizer)
 
     def trainable(self) -> PreTrainedModel:
         model, _ = load_policy(self.place, dtype=torch.float32, device=self.device)
@@ -82,8 +85,7 @@ class Bases:
             ) from error
         model = replica(self._first, DTYPES[dtype])
         twin = borrowed(model, merged_state(model), DTYPES[dtype])
-        ends = end_ids(model, self.tokenizer)
-        return BatchingEngine(self._local(model, version), twin, ends)
+        return BatchingEngine(self._local(model, version), twin, self.ends)
 
     def reading(self, state: State, dtype: str, version: str) -> LocalEngine:
         """The local engine over these very weights: not copied where they are in `dtype`."""
@@ -97,7 +99,7 @@ class Bases:
         pad = self.tokenizer.pad_token_id
         return LocalEngine(
             model,
-            eos_ids=end_ids(model, self.tokenizer),
+            eos_ids=self.ends,
             pad_id=pad if isinstance(pad, int) else 0,
             version=version,
             words=len(self.tokenizer),
@@ -126,6 +128,13 @@ def place_of(config: ModelConfig) -> str:
     return str(TINY) if config.base == "tiny" else config.base
 
 
+def context_of(config: RunConfig, longest: int) -> int:
+    """The longest row that every engine of a run reads, in tokens; `longest` is the base's own."""
+    engine = config.engine
+    served = "vllm" in (engine.sampler, engine.scorer)
+    return min(longest, engine.context) if served and engine.context else longest
+
+
 class Engines:
     """The engines of a run, each under weights of its own; closed together.
 
@@ -137,6 +146,7 @@ class Engines:
         self.bases, self.config = bases, config
         self.outlet = Outlet()
         self.parities: list[Parity] = []
+        self.context = context_of(config, bases.context)
         self._open = ExitStack()
 
     def asked(self, line: str) -> WeightedEngine:
@@ -169,14 +179,19 @@ class Engines:
     def sampler(self, line: Line) -> WeightedEngine:
         """What samples under a line's weights."""
         dtype, name = self.config.model.engine_dtype, self.config.engine.sampler
-        if name == "batching":
-            engine = self._keep(self.bases.batching(dtype, f"{line}@0"))
-            return self._paired(engine, name, line, dtype)
-        return self._keep(self.bases.engine(dtype, f"{line}@0"))
+        version = f"{line}@0"
+        if name == "local":
+            return self._keep(self.bases.engine(dtype, version))
+        if name == "vllm":
+            return self._paired(self._served(dtype, version), name, line, dtype)
+        return self._paired(self._keep(self.bases.batching(dtype, version)), name, line, dtype)
 
     def scorer(self) -> WeightedEngine:
         """What scores under the proxy's weights."""
-        return self._keep(self.bases.engine(self.config.model.proxy_dtype, "proxy@0"))
+        dtype, name = self.config.model.proxy_dtype, self.config.engine.scorer
+        if name == "local":
+            return self._keep(self.bases.engine(dtype, "proxy@0"))
+        return self._paired(self._served(dtype, "proxy@0"), name, "proxy", dtype)
 
     def start(self) -> WeightedEngine:
         """What scores under the weights that the run began with, in the sampler's format, so that
@@ -186,12 +201,11 @@ class Engines:
     def against(self, name: str, line: Line, dtype: Dtype) -> Against:
         """What an engine of that name is held against; the proxy's is never asked to sample."""
         bases = self.bases
-        context = min(bases.context, self.config.engine.context or bases.context)
         return Against(
             name=name,
             line=line,
             local=lambda state: bases.reading(state, dtype, f"{line}@reference"),
-            probe=Probe.of(partial(encode, bases.tokenizer), context),
+            probe=Probe.of(partial(encode, bases.tokenizer), self.context),
             limits=Limits.of(self.config.engine, dtype),
             tell=self.parities.append,
             samples=line != "proxy",
@@ -204,6 +218,21 @@ class Engines:
         if not self.config.engine.parity:
             return engine
         return Paired(engine, self.bases.state(), self.against(name, line, dtype))
+
+    def _served(self, dtype: str, version: str) -> WeightedEngine:
+        """An engine in a process of its own, which starts now."""
+        engine = self.config.engine
+        serving = Serving(
+            python=engine.python,
+            folder=find_folder(self.bases.place),
+            device=self.bases.device,
+            dtype=DTYPES[dtype],
+            context=self.context,
+            memory=engine.memory,
+            start_seconds=engine.start_seconds,
+            answer_seconds=engine.answer_seconds,
+        )
+        return self._keep(ServedEngine(serving, eos_ids=self.bases.ends, version=version))
 
     def close(self) -> None:
         """End every process that an engine started, and the way to workers."""

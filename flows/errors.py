@@ -36,6 +36,11 @@ KNOWN: dict[str, tuple[int, str]] = {
         "where none is set stands in the file of `coclimb init`)",
     ),
     "pipeline.engine.parity.EngineMismatch": (FAILED, ""),
+    "pipeline.engine.process.EngineFailed": (
+        FAILED,
+        "nothing committed was lost; `coclimb resume` goes on",
+    ),
+    "pipeline.engine.served.NotServed": (REFUSED, ""),
     "flows.restore.Diverged": (REFUSED, ""),
     "sqlalchemy.exc.DBAPIError": (FAILED, "is the store reachable? `coclimb doctor` looks"),
     "torch.OutOfMemoryError": (

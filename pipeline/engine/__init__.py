@@ -9,5 +9,7 @@ scoring   what is said of targets, each shared beginning read once
 local     LocalEngine, a transformers model in this process
 batching  BatchingEngine, transformers' continuous batching in this process
 parity    Paired, an engine held against the local one at its start and after every load
+served    ServedEngine, vLLM in a process of its own: process (a program asked line by line, with
+          deadlines) and vllm_child (that program, run by the interpreter that has vLLM)
 scripted  ScriptedEngine, answers from functions, for whole-loop tests
 """

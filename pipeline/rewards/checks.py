@@ -28,6 +28,7 @@ def problems(config: RunConfig) -> Iterator[str]:
     """What contradicts, a sentence each, with its remedy."""
     yield from _wrapped(config.reward)
     yield from _compared(config.reward, config.objective)
+    yield from _served(config)
     wanted = reading(config)
     if "rubric" in wanted and not config.verifier.rubric:
         yield "the meter 'rubric' has nothing to ask; write its items into verifier.rubric"
@@ -36,6 +37,24 @@ def problems(config: RunConfig) -> Iterator[str]:
             f"solver.temperature is {config.solver.temperature:g}, and the meter 'start' reads at "
             "1; sample at 1, or use objective.kl"
         )
+
+
+def _served(config: RunConfig) -> Iterator[str]:
+    """What a sampler in a process of its own cannot do."""
+    if config.engine.sampler != "vllm":
+        return
+    asked = [name for name in ("certainty", "entropy") if name in reading(config)]
+    if asked and config.verifier.certainty == "online":
+        yield (
+            f"the meter {asked[0]!r} reads whole distributions, which engine.sampler 'vllm' does "
+            'not tell; use verifier.certainty="offline", or engine.sampler="local"'
+        )
+    for name, degree in (("solver", config.solver), ("generator", config.generator)):
+        if not 0.01 <= degree.temperature <= 2.0:
+            yield (
+                f"{name}.temperature is {degree.temperature:g}, and engine.sampler 'vllm' takes "
+                '0.01 to 2; set it within, or use engine.sampler="local"'
+            )
 
 
 def _wrapped(reward: RewardConfig) -> Iterator[str]:
