@@ -34,7 +34,8 @@ from pipeline.evaluation.verifier import pool_figure
 from pipeline.learner import PolicyLearner
 from pipeline.proxy import WeightProxy
 from store import ledger
-from store.database import Store
+from store.database import DEFAULT, Store
+from store.waiting import Patience
 from tests.tiny import tiny_model, tiny_tokenizer
 
 CONTEXT = 512
@@ -134,11 +135,13 @@ class Bench:
 
     folder: Path
     config: RunConfig = SMALL
+    address: str | None = None  # of the store, else a file in the folder
+    patience: Patience = DEFAULT
 
     def __post_init__(self) -> None:
-        self.home = Home(self.folder, str(self.folder / "coclimb.db"))
+        self.home = Home(self.folder, self.address or str(self.folder / "coclimb.db"))
         make_home(self.home)
-        self.store = Store.open(self.home.store)
+        self.store = Store.open(self.home.store, self.patience)
         self.run = self.new("run")
 
     def new(self, name: str, **more: object) -> str:
