@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from rich.text import Text
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from flows.assemble import TINY
 from flows.environment import EXTRAS, PACKAGES, installed
@@ -25,14 +27,20 @@ from flows.server import ADDRESS
 from pipeline.model_folder import BadModel, check_folder
 from store.database import Store
 from store.errors import StoreError
+from store.health import OLDEST, PER_PROCESS, Health, health_of
+from store.waiting import Patience
 
 NEEDED = 2**30  # bytes free: a default run writes about a fifth of this
 SIZE = 1024  # of the matrices multiplied
+ASKING = 5.0  # seconds that the store is waited for
+FEW = 4  # runs and workers; a server with room for fewer is small for a team
+ASKEW = 2.0  # seconds between two clocks that are worth a word
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. need: what is missing and how to get it, "" where nothing is."""
+    """One thing looked at. need: what is missing and how to get it, "" where nothing is; beside
+    `ok` it is advice."""
 
     name: str
     ok: bool
@@ -106,17 +114,44 @@ def _home(home: Home) -> Iterator[Finding]:
 
 def _store(home: Home) -> Iterator[Finding]:
     try:
-        store = Store.open(home.store)
-    except (StoreError, ImportError, OSError) as error:
-        need = "check --store; for PostgreSQL: pip install 'coclimb[postgres]'"
-        yield Finding("store", False, str(error).splitlines()[0], need)
+        store = Store.open(home.store, Patience(ASKING))
+        facts = store.read(_rows)
+        health = None if store.sqlite else store.patiently(lambda: health_of(store))
+        store.close()
+    except (StoreError, DBAPIError, OSError) as error:
+        found = str(error.orig if isinstance(error, DBAPIError) else error).splitlines()[0]
+        yield Finding("store", False, found, "check --store, and whether its server is up")
         return
-    with store.reading() as session:
-        schema = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
-        count = session.execute(text("SELECT count(*) FROM run")).scalar_one()
-    store.close()
-    kind = "SQLite" if store.sqlite else "PostgreSQL"
-    yield Finding("store", True, f"{kind}, schema {schema}, {count} runs")
+    kind = "SQLite" if health is None else f"PostgreSQL {health.version}"
+    yield Finding("store", True, f"{kind}, {facts}")
+    if health is not None:
+        yield from _server(health)
+
+
+def _rows(session: Session) -> str:
+    schema = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    count = session.execute(text("SELECT count(*) FROM run")).scalar_one()
+    return f"schema {schema}, {count} runs"
+
+
+def _server(health: Health) -> Iterator[Finding]:
+    """What of a PostgreSQL server matters to a run."""
+    new = health.major >= OLDEST
+    need = "" if new else f"PostgreSQL {OLDEST} or later"
+    yield Finding("postgres version", new, health.version, need)
+    safe = health.isolation == "serializable"
+    need = "" if safe else "a pooler or server in between changes transactions; connect directly"
+    yield Finding("postgres writes", safe, f"transactions are {health.isolation}", need)
+    free, most = health.connections
+    room = free // PER_PROCESS
+    need = "" if room >= FEW else "raise max_connections: each run and worker holds up to three"
+    found = f"{free} of {most} connections free, enough for {room} runs and workers"
+    yield Finding("postgres room", free >= PER_PROCESS, found, need)
+    off = ", ".join(health.careless)
+    need = f"turn {off} on: what a run reports as done may not survive a power cut" if off else ""
+    yield Finding("postgres commits", True, f"off: {off}" if off else "survive a power cut", need)
+    need = "" if abs(health.clock) < ASKEW else "leases go by the server's clock; set both right"
+    yield Finding("postgres clock", True, f"{health.clock:+.1f} s from this machine's", need)
 
 
 def _base(base: Path) -> Iterator[Finding]:
@@ -155,6 +190,12 @@ def _extras() -> Iterator[Finding]:
         yield Finding(package, True, told)
 
 
+def _mark(one: Finding) -> Text:
+    if not one.ok:
+        return Text("FIX  ", style="bold red")
+    return Text("note ", style="yellow") if one.need else Text("ok   ", style="green")
+
+
 def report(home: Home, *, json: bool) -> None:
     """Print what was found; exits 1 where something has to be mended."""
     tell(examine(home, TINY), json=json)
@@ -167,7 +208,7 @@ def tell(findings: Sequence[Finding], *, json: bool) -> None:
     else:
         shown = console()
         for one in findings:
-            mark = Text("ok   " if one.ok else "FIX  ", style="green" if one.ok else "bold red")
+            mark = _mark(one)
             shown.print(mark + Text(f"{one.name:16}") + Text(printable(one.found)), soft_wrap=True)
             if one.need:
                 shown.print(f"     -> {one.need}", soft_wrap=True)

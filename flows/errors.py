@@ -24,6 +24,10 @@ KNOWN: dict[str, tuple[int, str]] = {
         "the run now does something else than it did before: code, libraries or data changed; "
         "go on where they are as they were, or fork the run",
     ),
+    "store.errors.Unreachable": (
+        FAILED,
+        "nothing committed was lost; bring the database back and `coclimb resume RUN` goes on",
+    ),
     "store.errors.StoreError": (FAILED, ""),
     "pipeline.checkpoint.BadCheckpoint": (REFUSED, ""),
     "pipeline.model_folder.BadModel": (REFUSED, ""),
@@ -113,6 +117,11 @@ class Answering:
             traceback.print_exception(error)
         print(f"coclimb: {printable(message)}", file=sys.stderr)
         raise SystemExit(code) from None
+
+
+def aside(text: str) -> None:
+    """Tell something beside what a command prints, on the error stream."""
+    print(f"coclimb: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,7 @@ from typing import cast, get_args
 from rich.text import Text
 from rich.tree import Tree
 
-from flows.errors import FAILED, Refusal
+from flows.errors import FAILED, Refusal, aside
 from flows.figures import read_rounds
 from flows.home import Home
 from flows.report import as_json, axes_table, console, listing, shown
@@ -28,6 +28,7 @@ from store.lineage import Node, lineage
 from store.parities import parities
 from store.questions import Answer, Filter
 from store.readings import readings_of
+from store.waiting import Patience
 
 WIDE = 1000  # characters that a table may take; a narrower terminal wraps its lines
 FORMATS = (".png", ".svg", ".pdf")
@@ -40,6 +41,7 @@ WORDS = {
     "form": get_args(Form),
 }
 
+LOOKING = 20.0  # seconds that somebody who only looks waits for the store
 ONCE = ("seconds", "resampled", "studied")  # what a step says once, not each of its rows
 
 # what fits on a terminal; --json has every column
@@ -64,7 +66,7 @@ def reading(home: Home) -> Iterator[Store]:
             f"there is no store at {home.store}",
             remedy="`coclimb run` makes one; --home or --store names another",
         )
-    store = Store.open(home.store)
+    store = Store.open(home.store, Patience(LOOKING, say=aside))
     try:
         yield store
     finally:

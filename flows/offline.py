@@ -53,8 +53,7 @@ def check_source(store: Store, parent: str, config: RunConfig) -> None:
     """Refuse a fork of `parent` that could not learn from its source: another's run, rounds that
     are not committed, no attempts, or a reward that reads what was never measured."""
     source, upto = config.offline.source, config.offline.upto
-    with store.reading() as session:
-        history = [span.run for span in ancestors(session, parent)]
+    history = store.read(lambda session: [span.run for span in ancestors(session, parent)])
     if source not in history:
         raise Refusal(
             f"offline.source is {source}, from which run {parent} does not stem; what another run "

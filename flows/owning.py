@@ -19,11 +19,13 @@ from types import FrameType, TracebackType
 from sqlalchemy.exc import DBAPIError
 
 from store.database import Lease, Store
-from store.errors import StoreError
+from store.errors import StoreError, Unreachable
 from store.leases import acquire_lease, release_lease, renew_lease
 from store.ledger import finish
 
 TTL = 120.0  # seconds a lease outlives its last renewal
+SOON = 5.0  # seconds after which a renewal that failed is tried again
+LEAVING = 10.0  # seconds that a way out waits for the store
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -35,8 +37,8 @@ class Owning:
     """A with block in which this process alone writes to a run.
 
     On the way out the run's status says how it stands: as the block left it, "stopped" where it
-    was interrupted, "paused" where the disk is full, "failed" for any other exception, which goes
-    on to the caller.
+    was interrupted, "paused" where the disk is full or the store stayed out of reach, "failed" for
+    any other exception, which goes on to the caller.
     """
 
     def __init__(self, store: Store, run: str) -> None:
@@ -59,16 +61,21 @@ class Owning:
     ) -> None:
         with deaf(), suppress(StoreError, DBAPIError):  # the store itself may be what failed
             self._done.set()
-            self._beat.join()
+            self._beat.join(LEAVING)
+            store = self.store.within(LEAVING)
             if error is not None:
-                finish(self.store, self.lease, *outcome(error))
-            release_lease(self.store, self.lease)
+                finish(store, self.lease, *outcome(error))
+            release_lease(store, self.lease)
 
     def _renew(self) -> None:
-        """Renew until done; a lease that was lost shows at the owner's next write."""
-        while not self._done.wait(TTL / 4):
+        """Renew until done, also a lease that expired while nobody could reach the store; one that
+        was taken over shows at the owner's next write."""
+        store, pause = self.store.within(0), TTL / 4
+        while not self._done.wait(pause):
+            pause = SOON
             with suppress(StoreError, DBAPIError):
-                renew_lease(self.store, self.lease, TTL)
+                renew_lease(store, self.lease, TTL)
+                pause = TTL / 4
 
 
 def outcome(error: BaseException) -> tuple[str, str]:
@@ -78,6 +85,8 @@ def outcome(error: BaseException) -> tuple[str, str]:
         return "stopped", str(error) or "interrupted"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "paused", f"disk: {reason}"
+    if isinstance(error, Unreachable):
+        return "paused", f"waiting:db: {error}"[:2000]
     return "failed", reason
 
 

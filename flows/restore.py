@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
 
 from flows.assemble import Parts
 from flows.errors import Refusal
 from flows.live import Live, Place
-from flows.owning import deaf
+from flows.owning import LEAVING, deaf
 from flows.pool import labelled
 from flows.progress import Progress
 from flows.stages import record_compared, round_syncs, saved
@@ -25,7 +26,7 @@ from pipeline.step import replay_step
 from pipeline.types import StepRecord
 from store import ledger, points
 from store.chain import owner_of
-from store.errors import StoreError
+from store.errors import StoreError, Unreachable
 from store.points import Point
 
 
@@ -67,8 +68,7 @@ def begin_again(live: Live) -> None:
     The parts hold the base's weights already, and the frozen pool is sampled from them once more.
     Raises Refusal where either is not what was recorded.
     """
-    with live.store.reading() as session:
-        first = owner_of(session, live.run, 0)
+    first = live.store.read(lambda session: owner_of(session, live.run, 0))
     live.parts.pool[:] = make_pool(live.parts.exam, live.parts.solver)
     now = {one.id: one.checksum for one in live.parts.learner.versions().values()}
     then = {one.id: one.checksum for one in points.versions_at(live.store, first, 0)}
@@ -85,18 +85,21 @@ def begin_again(live: Live) -> None:
 @contextmanager
 def tidy(live: Live) -> Iterator[None]:
     """However the block ends, no half-written checkpoint and no process is left behind, and what
-    engines came to against the local one is recorded, as far as the store still takes rows."""
+    engines came to against the local one is recorded; where the store is out of reach, what it
+    would have to say is left to the next start."""
     try:
         yield
     finally:
         with deaf():
+            leaving = replace(live, store=live.store.within(LEAVING))
             with suppress(StoreError, DBAPIError):  # the store may be what ended the block
-                record_compared(live)
+                record_compared(leaving)
             live.parts.close()
-            _sweep(live)
+            with suppress(Unreachable):
+                _sweep(leaving)
 
 
-def _sweep(live: Live) -> None:
+def _sweep(live: Live | Place) -> None:
     own = [point for point in points.checkpoints(live.store, live.run) if point.run == live.run]
     sweep(live.home.checkpoints(live.run), {point.folder.rsplit("/", 1)[-1] for point in own})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 from flows.assemble import assemble
 from flows.display import Lines, Panel
 from flows.environment import snapshot
-from flows.errors import Refusal
+from flows.errors import Refusal, aside
 from flows.figures import read_rounds
 from flows.home import Home, make_home
 from flows.live import Assemble, Place, come_alive
@@ -29,6 +29,7 @@ from pipeline.config import RunConfig, recorded
 from pipeline.rewards.checks import refuse
 from store import ledger, points, questions
 from store.database import Store
+from store.waiting import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ def _own_and_climb(
     server: Server | None,
 ) -> None:
     """Own the run, bring it to where it stopped, and take every stage that is left."""
+    place.store.patience = replace(place.store.patience, say=progress.say)
     try:
         with stoppable(), Owning(place.store, place.run) as lease:
             if asked.rounds is not None:
@@ -179,7 +181,7 @@ def prefect(home: Home, asked: Asked) -> AbstractContextManager[Server | None]:
 @contextmanager
 def _store(home: Home) -> Iterator[Store]:
     make_home(home)
-    store = Store.open(home.store)
+    store = Store.open(home.store, Patience(say=aside))
     try:
         yield store
     finally:

@@ -222,8 +222,7 @@ def saved(parts: Parts) -> dict[str, Saved]:
 
 def round_syncs(live: Live | Place, round: int) -> list[SyncRecord]:
     """What the end of a round has decided about the proxy, as recorded."""
-    with live.store.reading() as session:
-        return list(syncs_of(session, live.run, round, "sync"))
+    return live.store.read(lambda session: list(syncs_of(session, live.run, round, "sync")))
 
 
 def _recall(live: Live, upto: int) -> list[Remembered]:

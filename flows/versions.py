@@ -42,8 +42,7 @@ def find_version(store: Store, name: str) -> Stored:
     if not at or not run or not number.isdecimal():
         raise Refusal(f"{name!r} names no version: expected RUN@ROUND, such as last@0")
     round, asked = int(number), questions.resolve(store, run)
-    with store.reading() as session:
-        owner = owner_of(session, asked, round)
+    owner = store.read(lambda session: owner_of(session, asked, round))
     found = {v.line: v for v in points.versions_at(store, owner, round)}
     if "solver" not in found:
         raise Refusal(

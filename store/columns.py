@@ -33,6 +33,8 @@ from store.blobs import (
     unpack_ints,
 )
 
+COPY = "coclimb_copy"  # execution option of an insert that a driver may take by its fast path
+
 
 class Utc(TypeDecorator[datetime]):
     """An aware time, kept as UTC; SQLite would forget the zone. Refuses a naive one."""

@@ -3,7 +3,8 @@
 SQLite runs in WAL with synchronous FULL (a commit survives a power cut) and takes its write lock
 at the start of a writing transaction, since a read that turns into a write fails at once.
 PostgreSQL writes are serialisable, but for the work queue; a transaction that lost such a race is
-run again, whole.
+run again, whole. So is one whose database was locked, restarted or out of reach, and so is a
+question: the store waits for it, as long as its patience lasts (`store.waiting`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -27,13 +29,17 @@ from sqlalchemy.pool import NullPool
 from pipeline.faults import fault
 from store.errors import Conflict, LostLease, NewerSchema, StoreError
 from store.schema import LeaseRow
+from store.waiting import Patience, sqlstate
 
+P = ParamSpec("P")
 T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 30
 _TRIES = 10
 _RACES = {"40001", "40P01", "23505"}  # serialisation failure, deadlock, a key another just wrote
 _MIGRATION_LOCK = 0x636F636C  # any number all starters share
+DEFAULT = Patience()
+IDLE = "idle_in_transaction_session_timeout = '30s'"  # a frozen writer may block nobody for longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +64,13 @@ class _Driver(Protocol):
 
 
 class Store:
-    """One open store. Sessions are short and never shared between threads or processes."""
+    """One open store. Sessions are short and never shared between threads or processes.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    patience  how long `read`, `write` and every question wait for the database, and who hears of it
+    """
+
+    def __init__(self, engine: Engine, patience: Patience = DEFAULT) -> None:
+        self._engine, self.patience = engine, patience
         self.sqlite = engine.dialect.name == "sqlite"
         if self.sqlite:
             self._reader = engine
@@ -75,24 +84,45 @@ class Store:
             self._crowd = engine.execution_options(isolation_level="READ COMMITTED")
 
     @classmethod
-    def open(cls, url: str) -> Store:
+    def open(cls, url: str, patience: Patience = DEFAULT) -> Store:
         """Open, creating the folder and migrating to the newest schema.
 
         url  a path, "sqlite:///path" or "postgresql://..."
-        Raises NewerSchema, or StoreError for an address that is no store.
+        Raises NewerSchema, Unreachable past the patience, or StoreError for an address that is no
+        store.
         """
         address = parse_url(url)
-        migrate(address)
-        return cls(_engine(address))
+        migrate(address, patience=patience)
+        return cls(_engine(address, patience), patience)
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def within(self, seconds: float) -> Store:
+        """The same store with another patience, saying nothing; closing either closes both."""
+        return Store(self._engine, Patience(seconds, self.patience.silence))
+
+    def patiently(self, attempt: Callable[[], T]) -> T:
+        """Have `attempt` use this store, again from its start where the database went away.
+
+        Raises Unreachable where it did not come back in time.
+        """
+        return self.patience.through(attempt, shown(self._engine.url))
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """One snapshot: everything read in the block was true at one moment."""
         with Session(self._reader, expire_on_commit=False) as session:
             yield session
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """Run `work` on one snapshot, again from the start where its connection broke."""
+
+        def attempt() -> T:
+            with self.reading() as session:
+                return work(session)
+
+        return self.patiently(attempt)
 
     @contextmanager
     def writing(self, lease: Lease | None, *, crowded: bool = False) -> Iterator[Session]:
@@ -105,6 +135,8 @@ class Store:
         """
         engine = self._crowd if crowded else self._writer
         with Session(engine, expire_on_commit=False) as session, session.begin():
+            if not self.sqlite:
+                session.execute(text(f"SET LOCAL {IDLE}"))
             if lease is not None:
                 check_lease(session, lease)
             yield session
@@ -112,23 +144,38 @@ class Store:
     def write(
         self, lease: Lease | None, work: Callable[[Session], T], *, crowded: bool = False
     ) -> T:
-        """Run `work` in a writing transaction, again from the start where it lost a race.
+        """Run `work` in a writing transaction, again from the start where it lost a race or its
+        database.
 
         `work` must be idempotent under its keys: after a connection that broke during COMMIT it
-        runs again and finds its own outcome. Raises Conflict for a key that is taken.
+        runs again and finds its own outcome. An earlier COMMIT cannot arrive after that: until it
+        ends, its transaction holds the lease's row. Raises Conflict for a key that is taken.
         """
+        try:
+            return self.patiently(lambda: self._race(lease, work, crowded))
+        except IntegrityError as error:
+            raise Conflict(f"the store refused a row: {error.orig}") from error
+
+    def _race(self, lease: Lease | None, work: Callable[[Session], T], crowded: bool) -> T:
         for attempt in range(_TRIES):
             try:
                 with self.writing(lease, crowded=crowded) as session:
                     return work(session)
             except DBAPIError as error:
-                if attempt + 1 < _TRIES and _may_pass(error):
-                    time.sleep(0.005 * 2**attempt)
-                    continue
-                if isinstance(error, IntegrityError):
-                    raise Conflict(f"the store refused a row: {error.orig}") from error
-                raise
+                if attempt + 1 == _TRIES or sqlstate(error) not in _RACES:
+                    raise
+                time.sleep(0.005 * 2**attempt)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def question(ask: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Store, P], T]:
+    """A function that only reads its store: asked again, whole, where the connection broke."""
+
+    @wraps(ask)
+    def asked(store: Store, /, *args: P.args, **named: P.kwargs) -> T:
+        return store.patiently(lambda: ask(store, *args, **named))
+
+    return asked
 
 
 def check_lease(session: Session, lease: Lease, *, lock: bool = True) -> None:
@@ -146,32 +193,45 @@ def check_lease(session: Session, lease: Lease, *, lock: bool = True) -> None:
         )
 
 
-def _may_pass(error: DBAPIError) -> bool:
-    return error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _RACES
-
-
 def parse_url(url: str) -> URL:
-    """A path or URL as SQLAlchemy's; PostgreSQL always through psycopg 3."""
+    """A path or URL as SQLAlchemy's; PostgreSQL always through psycopg 3.
+
+    Raises StoreError, which repeats nothing of an address but its beginning.
+    """
     if "://" not in url:
         return URL.create("sqlite", database=str(Path(url).expanduser()))
     try:
         address = make_url(url)
-    except ArgumentError as error:
-        raise StoreError(f"{url!r} is no store address: {error}") from error
-    kind = address.get_backend_name()
+        kind = address.get_backend_name()
+    except (ArgumentError, ValueError):
+        kind = ""
     if kind in ("postgresql", "postgres"):
         return address.set(drivername="postgresql+psycopg")
     if kind != "sqlite" or address.database in (None, "", ":memory:"):
         raise StoreError(
-            f"{url!r} is no store address; give a file path, sqlite:///PATH or postgresql://..."
+            f"what was given as {url.partition('://')[0]}://... is no store address; give a file "
+            "path, sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, where a password's "
+            "own / : @ ? stand as %2F %3A %40 %3F"
         )
     return address
 
 
-def _engine(address: URL, *, migrating: bool = False) -> Engine:
+def shown(address: URL) -> str:
+    """An address as a person may read it: without any password."""
+    hidden = {name: "hidden" for name in address.query if "password" in name.lower()}
+    return address.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def _engine(address: URL, patience: Patience, *, migrating: bool = False) -> Engine:
     if address.get_backend_name() != "sqlite":
-        pool = {"poolclass": NullPool} if migrating else {"pool_pre_ping": True}
-        return create_engine(address, connect_args={"connect_timeout": 10}, **pool)
+        try:
+            from store.postgres import postgres_engine  # noqa: PLC0415 - the driver is an extra
+        except ImportError as error:
+            raise StoreError(
+                f"PostgreSQL needs a driver that is not there ({error}): "
+                "pip install 'coclimb[postgres]'"
+            ) from error
+        return postgres_engine(address, patience, migrating=migrating)
     engine = create_engine(address, **({"poolclass": NullPool} if migrating else {}))
     keys = "OFF" if migrating else "ON"  # rebuilding a table with keys on would cascade
 
@@ -193,20 +253,24 @@ def _engine(address: URL, *, migrating: bool = False) -> Engine:
     return engine
 
 
-def migrate(address: URL, target: str = "head") -> None:
+def migrate(address: URL, target: str = "head", *, patience: Patience = DEFAULT) -> None:
     """Bring the schema to `target` in one transaction; concurrent starters wait for each other.
 
-    Raises NewerSchema where the store is ahead of this program, and StoreError where it cannot
-    be opened at all.
+    Raises NewerSchema where the store is ahead of this program, Unreachable past the patience, and
+    StoreError where it cannot be opened at all.
     """
     if address.get_backend_name() == "sqlite":
         _make_folder(Path(str(address.database)))
-    engine = _engine(address, migrating=True)
-    try:
+    engine, place = _engine(address, patience, migrating=True), shown(address)
+
+    def attempt() -> None:
         with engine.begin() as connection:
-            _migrate_within(connection, str(address), target)
+            _migrate_within(connection, place, target)
+
+    try:
+        patience.through(attempt, place)
     except DBAPIError as error:
-        raise StoreError(f"cannot open the store at {address}: {error.orig}") from error
+        raise StoreError(f"cannot open the store at {place}: {error.orig}") from error
     finally:
         engine.dispose()
     fault("mig.after")

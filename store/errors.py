@@ -33,3 +33,7 @@ class LostLease(StoreError):
 
 class Unfinished(StoreError):
     """A run cannot be called done before the rounds it was asked for are committed."""
+
+
+class Unreachable(StoreError):
+    """The database was locked, restarting or gone for longer than the store waits."""

@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session, aliased
 from pipeline.checkpoint import TEMPORARY, BadCheckpoint, verify_checkpoint
 from store.cases import Case, Violation, on, rows_of
 from store.chain import ancestors
-from store.database import Store
+from store.database import Store, question
 from store.digests import chain, group_digests, proposed_digest, step_digest
 from store.invariants_measured import check_i8, check_i13
 from store.invariants_work import check_work
@@ -59,6 +59,7 @@ Answer = dict[str, JsonValue]
 Check = Callable[[Case], Iterator[Violation]]
 
 
+@question
 def verify(store: Store, run: str | None = None, checkpoints: Path | None = None) -> Answer:
     """Check every invariant of one run, or of all: {"checked": n, "violations": [...]}.
 

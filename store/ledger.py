@@ -24,7 +24,7 @@ from pipeline.types import (
     Task,
 )
 from store.chain import ancestors, owner_of
-from store.database import Lease, Store
+from store.database import Lease, Store, question
 from store.digests import Digests, group_digests, proposed_digest, step_digest
 from store.errors import Conflict, OutOfOrder, Unfinished, Unknown
 from store.loads import proposed_of, steps_of, task_of
@@ -158,6 +158,7 @@ def ask_rounds(store: Store, lease: Lease, rounds: int) -> None:
     store.write(lease, work)
 
 
+@question
 def stage_done(store: Store, run: str, round: int, stage: str) -> str | None:
     """The digest of a closed stage, inherited rounds included, or None while it is open."""
     with store.reading() as session:
@@ -186,6 +187,7 @@ def record_seed_tasks(store: Store, lease: Lease, tasks: Sequence[Task]) -> None
     store.write(lease, work)
 
 
+@question
 def seed_tasks(store: Store, run: str) -> list[Task]:
     """The run's seed tasks in order, or those of the nearest ancestor that recorded any."""
     with store.reading() as session:
@@ -232,6 +234,7 @@ def _record_proposed(session: Session, lease: Lease, proposed: Proposed, groups:
     fault("gen.before_commit")
 
 
+@question
 def load_proposed(store: Store, run: str, round: int) -> Proposed | None:
     """The round's proposals, equal to what was recorded, or None where they were not yet."""
     with store.reading() as session:
@@ -298,6 +301,7 @@ def _write_syncs(session: Session, made: Made, syncs: Sequence[SyncRecord]) -> i
     return fresh
 
 
+@question
 def steps_done(store: Store, run: str, round: int) -> int:
     """How many steps of the round are committed, without reading them."""
     with store.reading() as session:
@@ -306,6 +310,7 @@ def steps_done(store: Store, run: str, round: int) -> int:
         return session.scalar(rows) or 0
 
 
+@question
 def load_steps(store: Store, run: str, round: int) -> list[StepRecord]:
     """The round's committed steps, each equal to what was recorded, floats bit for bit."""
     with store.reading() as session:
@@ -349,6 +354,7 @@ def record_pool(store: Store, lease: Lease, items: Sequence[PoolItem]) -> None:
     store.write(lease, work)
 
 
+@question
 def load_pool(store: Store, run: str) -> list[PoolItem]:
     """The pool as the run itself recorded it, in order."""
     names = [field.name for field in fields(PoolItem)]

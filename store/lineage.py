@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from store.chain import Span, ancestors
 from store.columns import Base
-from store.database import Store
+from store.database import Store, question
 from store.errors import Unknown
 from store.loads import Name, names_in
 from store.points import versions_in
@@ -54,6 +54,7 @@ class Node:
     children: tuple[Node, ...] = ()
 
 
+@question
 def lineage(store: Store, run: str, id: str, depth: int = DEPTH) -> Node:
     """The tree behind an id of this run or of the rounds it inherited.
 

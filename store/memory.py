@@ -8,11 +8,12 @@ from sqlalchemy import select
 
 from pipeline.types import Remembered
 from store.chain import ancestors, within
-from store.database import Store
+from store.database import Store, question
 from store.loads import task_of
 from store.schema import ProposalRow, TaskRow
 
 
+@question
 def memory(
     store: Store, run: str, upto_round: int, stand_in: Literal["beats", "agreement"] = "beats"
 ) -> list[Remembered]:
@@ -46,6 +47,7 @@ def memory(
         return found
 
 
+@question
 def seen_questions(store: Store, run: str, upto_round: int) -> list[str]:
     """Questions of every proposal that passed the filters so far, oldest first."""
     with store.reading() as session:

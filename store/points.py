@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from pipeline.faults import fault
 from pipeline.types import Line, Version
 from store.chain import ancestors, within
-from store.database import Lease, Store
+from store.database import Lease, Store, question
 from store.errors import Conflict
 from store.rows import add, as_row
 from store.schema import CheckpointRow, RunRow
@@ -58,6 +58,7 @@ def record_checkpoint(store: Store, lease: Lease, point: Point) -> None:
     fault("ck.row")
 
 
+@question
 def checkpoints(store: Store, run: str) -> list[Point]:
     """Checkpoints not pruned, newest first by the order they were recorded; a fork's own ones
     before those it inherited."""
@@ -73,6 +74,7 @@ def checkpoints(store: Store, run: str) -> list[Point]:
         return [point_of(row) for row in sorted(rows, key=lambda r: (order[r.run_id], -r.sequence))]
 
 
+@question
 def versions_at(store: Store, run: str, round: int) -> tuple[Version, ...]:
     """The versions that a round of this run's own ended with, whether its checkpoint is kept or
     pruned; () where none was written."""
@@ -94,6 +96,7 @@ def mark_pruned(store: Store, lease: Lease, folder: str) -> None:
     store.write(lease, work)
 
 
+@question
 def fork_folders(store: Store, run: str) -> set[str]:
     """Folders of this run's checkpoints that forks begin from; pruning must leave them."""
     with store.reading() as session:

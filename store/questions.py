@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from store.chain import Span, ancestors, within
-from store.database import Store
+from store.database import Store, question
 from store.errors import Unknown
 from store.leases import live_owner
 from store.schema import (
@@ -62,6 +62,7 @@ class Filter:
 ALL = Filter()
 
 
+@question
 def resolve(store: Store, argument: str) -> str:
     """The run meant by an id, a unique prefix of one, a name, or "last". Raises Unknown."""
     with store.reading() as session:
@@ -88,6 +89,7 @@ def _named(session: Session, argument: str) -> Sequence[str]:
     return session.scalars(prefixed.order_by(RunRow.id)).all() if argument else []
 
 
+@question
 def runs(store: Store) -> list[Answer]:
     """Every run, oldest first, with how far it came, who owns it now and why it last stopped."""
     with store.reading() as session:
@@ -114,6 +116,7 @@ def _last_reason(session: Session, run: str) -> str | None:
     return session.scalars(stops.limit(1)).first()
 
 
+@question
 def run_facts(store: Store, run: str) -> Answer:
     """What a run was started from: its configuration, digest, seed and environment."""
     with store.reading() as session:
@@ -130,6 +133,7 @@ def run_facts(store: Store, run: str) -> Answer:
         }
 
 
+@question
 def rounds(store: Store, run: str) -> list[Answer]:
     """Per round, from 0 on, each axis's headline figure; a fork shows what it inherited too."""
     with store.reading() as session:
@@ -167,6 +171,7 @@ def _headline(axis: str, figures: dict[tuple[str, str, str], ProbeRow]) -> JsonV
     return None
 
 
+@question
 def probes(store: Store, run: str) -> list[Answer]:
     """Every probe figure with its interval and its values per task, by round."""
     columns = (
@@ -187,6 +192,7 @@ def probes(store: Store, run: str) -> list[Answer]:
         return _answers(session, query)
 
 
+@question
 def syncs(store: Store, run: str) -> list[Answer]:
     """Every decision about the proxy, by step."""
     with store.reading() as session:
@@ -195,6 +201,7 @@ def syncs(store: Store, run: str) -> list[Answer]:
         return _answers(session, select(*columns).where(here).order_by(SyncRow.step))
 
 
+@question
 def updates(store: Store, run: str) -> list[Answer]:
     """What each step did to each line of weights, with the seconds it took.
 
@@ -215,6 +222,7 @@ def updates(store: Store, run: str) -> list[Answer]:
         return _answers(session, joined)
 
 
+@question
 def tasks(store: Store, run: str, only: Filter = ALL) -> list[Answer]:
     """Tasks and proposals with what became of each; truth where it was told.
 
@@ -254,6 +262,7 @@ def tasks(store: Store, run: str, only: Filter = ALL) -> list[Answer]:
         return _answers(session, query.limit(only.limit))
 
 
+@question
 def origins(store: Store, run: str) -> dict[str, int]:
     """How many of a run's tasks have a reference of each origin, inherited ones included."""
     with store.reading() as session:
@@ -294,6 +303,7 @@ def _dropped(session: Session, spans: Sequence[Span], only: Filter) -> list[Answ
     return _answers(session, query.limit(only.limit))
 
 
+@question
 def rollouts(store: Store, run: str, only: Filter = ALL) -> list[Answer]:
     """Rollouts, newest round first, with form, evidence, reward and advantage; truth where told."""
     with store.reading() as session:

@@ -7,11 +7,12 @@ import math
 from sqlalchemy import and_, select
 
 from store.chain import ancestors
-from store.database import Store
+from store.database import Store, question
 from store.questions import ALL, Answer, Filter, of_rollouts
 from store.schema import GroupRow, ReadingRow, RolloutRow
 
 
+@question
 def readings_of(store: Store, run: str, only: Filter = ALL) -> list[Answer]:
     """A row per reading, newest round first: all its values, how many and their mean.
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from pipeline.types import Evidence, Group, Origin, Reading, Role, Rollout, Status, Task, Transcript
 from store.blobs import count_flags
 from store.chain import ancestors, within
-from store.database import Store
+from store.database import Store, question
 from store.schema import (
     CreditRow,
     EvidenceRow,
@@ -50,6 +50,7 @@ class Retold:
     advantages: tuple[float | None, ...]
 
 
+@question
 def retell(
     store: Store, run: str, *, sources: Sequence[str] = (), texts: bool = False
 ) -> list[Retold]:

@@ -27,7 +27,7 @@ from pipeline.types import (
     Version,
 )
 from store.blobs import readable
-from store.columns import Base
+from store.columns import COPY, Base
 from store.digests import digest_of
 from store.errors import Conflict
 
@@ -63,10 +63,11 @@ def put(session: Session, table: type[Base], rows: Sequence[Row]) -> int:
 
 
 def add(session: Session, table: type[Base], rows: Iterable[Row]) -> None:
-    """Insert many rows in one go."""
+    """Insert many rows in one go: PostgreSQL takes more than a few of them by COPY."""
     listed = list(rows)
     if listed:
-        session.execute(insert(cast(Table, inspect(table).local_table)), listed)
+        into = insert(cast(Table, inspect(table).local_table))
+        session.execute(into, listed, execution_options={COPY: True})
 
 
 def as_row(noun: DataclassInstance, *without: str) -> Row:

@@ -9,12 +9,13 @@ from sqlalchemy import ColumnElement, and_, or_, select
 from pipeline.types import Studied
 from store.cases import Case, Violation, on, rows_of
 from store.chain import ancestors, within
-from store.database import Store
+from store.database import Store, question
 from store.errors import Unknown
 from store.loads import Name, names_in, studied_of
 from store.schema import CreditRow, GroupRow, StepRow, TaskRow
 
 
+@question
 def group_names(store: Store, run: str, upto: int, floor: float) -> list[Name]:
     """The solver's groups of a run's history up to a round, in the order they were judged.
 
@@ -35,6 +36,7 @@ def group_names(store: Store, run: str, upto: int, floor: float) -> list[Name]:
         return [(row.run_id, row.id) for row in rows]
 
 
+@question
 def read_groups(store: Store, names: Sequence[Name]) -> list[Studied]:
     """The groups of these names, in order. Raises Unknown for one that no row holds."""
     with store.reading() as session:

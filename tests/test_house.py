@@ -41,7 +41,7 @@ PACKAGES = {
         "huggingface_hub", "tokenizers", "peft", "vllm", "fsspec",
     },
     "agents": {"torch", "transformers", "math_verify"},
-    "store": {"sqlalchemy", "alembic", "pydantic", "pydantic_core", "_typeshed"},
+    "store": {"sqlalchemy", "alembic", "pydantic", "pydantic_core", "psycopg", "_typeshed"},
 }  # fmt: skip
 # the longest name that a module begins with decides its floor
 FLOORS = {

@@ -47,7 +47,8 @@ from pipeline.ports import (
 from pipeline.proxy import WeightProxy
 from pipeline.published import Format
 from store import ledger
-from store.database import Store
+from store.database import DEFAULT, Store
+from store.waiting import Patience
 from tests.tiny import tiny_model, tiny_tokenizer
 
 CONTEXT = 512
@@ -197,11 +198,13 @@ class Bench:
     folder: Path
     config: RunConfig = SMALL
     assembled: Callable[[RunConfig], Parts] = scripted_parts
+    address: str | None = None  # of the store, else a file in the folder
+    patience: Patience = DEFAULT
 
     def __post_init__(self) -> None:
-        self.home = Home(self.folder, str(self.folder / "coclimb.db"))
+        self.home = Home(self.folder, self.address or str(self.folder / "coclimb.db"))
         make_home(self.home)
-        self.store = Store.open(self.home.store)
+        self.store = Store.open(self.home.store, self.patience)
         self.run = self.new("run")
 
     def new(self, name: str, **more: object) -> str:
