@@ -18,7 +18,7 @@ from pipeline.published import Published
 from pipeline.shared import SharedFolder
 from store import questions
 from store.database import Lease, Store
-from store.work import RunQueue
+from store.work import RunQueue, owner_name
 
 Assemble = Callable[[RunConfig], Parts]
 
@@ -96,7 +96,7 @@ def _post(place: Place, lease: Lease, config: RunConfig, progress: Progress) -> 
     """Where the calls of a run go that works through its queue."""
     scratch = place.home.root / "scratch" / place.run
     return Post(
-        queue=RunQueue(place.store, lease, lease.owner, config.work.lease),
+        queue=RunQueue(place.store, lease, owner_name(lease), config.work.lease),
         weights=Published(shared_folder(config, place.home), place.run, scratch),
         lease=config.work.lease,
         say=progress.say,

@@ -10,8 +10,10 @@ what was answered meanwhile. No digest covers any of it. The workers' side is `s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 
 from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from pipeline.faults import fault
@@ -36,6 +38,7 @@ __all__ = [
     "heard",
     "heard_since",
     "listed_workers",
+    "owner_name",
     "put",
     "renew",
     "tally",
@@ -53,7 +56,8 @@ def put(store: Store, lease: Lease, items: Sequence[Item]) -> int:
     """Put items out, once each, and return how many were not there.
 
     One that is there stays as it is, answered or not. One that was forgotten is put out again, and
-    so is one given up under an earlier owner of the run; older claims of it stay refused.
+    so is one given up under an earlier owner of the run; older claims of it stay refused. One that
+    an earlier owner held itself is open again at once: that owner is gone, or may not write.
     Raises LostLease; then nothing was put out.
     """
     unique = {item.id: item for item in items}
@@ -78,6 +82,7 @@ def _put(session: Session, lease: Lease, items: dict[str, Item]) -> int:
     for position, item in enumerate(again, len(missing)):
         more = {"base": WorkItemRow.number, "ask": item.ask, "position": position}
         _change(session, lease.run, [item.id], {**out, **more})
+    _take_over(session, lease, items, now)
     fault("work.put")
     return len(missing) + len(again)
 
@@ -91,6 +96,27 @@ def _there(session: Session, lease: Lease, ids: Iterable[str]) -> dict[str, bool
             given_up = row.state == "failed" and row.epoch < lease.epoch
             found[row.id] = row.state == "dropped" or given_up
     return found
+
+
+def _take_over(session: Session, lease: Lease, ids: Iterable[str], now: float) -> None:
+    """Open what an earlier owner of the run claimed for itself."""
+    theirs = (
+        ITEM.c.state == "claimed",
+        ITEM.c.worker.startswith(_owner_of(lease.run), autoescape=True),
+        ITEM.c.worker != owner_name(lease),
+    )
+    for some in chunks(ids):
+        change = update(ITEM).where(*_these(lease.run, some), *theirs)
+        session.execute(change.values({"state": "open", "free": now}))
+
+
+def owner_name(lease: Lease) -> str:
+    """The name under which the process that owns a run works items out itself."""
+    return f"{_owner_of(lease.run)}{lease.epoch}"
+
+
+def _owner_of(run: str) -> str:
+    return f"owner of {run}, "
 
 
 def _row(run: str, item: Item) -> Row:
@@ -156,7 +182,7 @@ def _these(run: str, ids: Sequence[str]) -> tuple[ColumnElement[bool], ColumnEle
 class RunQueue:
     """A run's items as `pipeline.items.Queue`, for the process that owns the run.
 
-    worker   its name where it works items out itself
+    worker   its name where it works items out itself (`owner_name`)
     seconds  for which an item it takes is its own
     Each call raises LostLease once the run belongs to another.
     """
@@ -174,6 +200,11 @@ class RunQueue:
 
     def take(self, ids: Collection[str]) -> Claim | None:
         return claim(self.store, self.worker, self.seconds, run=self.lease.run, ids=ids)
+
+    def renew(self, claim: Claim) -> bool:
+        with suppress(DBAPIError):  # a store that cannot be reached now may be by the next time
+            return renew(self.store, claim, self.seconds)
+        return True
 
     def finish(self, claim: Claim, answer: bytes) -> bool:
         return finish(self.store, claim, answer, claim.item.weights.sha256)

@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -128,39 +129,46 @@ def _parts(items: list[Item], size: int) -> Iterator[list[Item]]:
 
 
 def simulate(url: str, options: argparse.Namespace) -> None:
+    """Take every step with the workers at work, and say how it went."""
     store = Store.open(url)
     tasks = [Task(f"seed-{n}", f"question {n}", "seven", "rule") for n in range(512)]
     lease = begun(store, tasks, 7 * 86400)
     asker = Asker(store, lease, tasks, options.per_item)
-    context = multiprocessing.get_context("spawn")
+    with at_work(url, options) as times:
+        began, left, number = time.perf_counter(), options.rollouts, 0
+        while left > 0:
+            number, size = number + 1, min(options.workers * options.per_item, left)
+            asker.step(number, size)
+            left -= size
+            say(f"  step {number}: {left} rollouts left, {time.perf_counter() - began:.0f} s")
+        seconds = time.perf_counter() - began
+    report(asker, times, seconds, options)
+    store.close()
+
+
+@contextmanager
+def at_work(url: str, options: argparse.Namespace) -> Iterator[Times]:
+    """In this block the workers work; after it stands what they saw."""
+    context, times = multiprocessing.get_context("spawn"), Times()
     workers, lines = [], []
     for n in range(options.processes):
         names = [f"worker-{w:04d}" for w in range(n, options.workers, options.processes)]
         shares = [names[t :: options.threads] for t in range(options.threads)]
         here, there = context.Pipe()
-        workers.append(context.Process(target=work, args=(url, shares, options.seconds, there)))
+        told = (url, shares, options.seconds, there)
+        workers.append(context.Process(target=work, args=told, daemon=True))
         lines.append(here)
         workers[-1].start()
-    began, left, number = time.perf_counter(), options.rollouts, 0
-    while left > 0:
-        number, size = number + 1, min(options.workers * options.per_item, left)
-        asker.step(number, size)
-        left -= size
-        say(f"  step {number}: {left} rollouts left, {time.perf_counter() - began:.0f} s")
-    seconds = time.perf_counter() - began
-    times = Times()
+    yield times
     for process, line in zip(workers, lines, strict=True):
         line.send("stop")
         times.join(line.recv())
         process.join()
-    report(store, asker, times, seconds, options)
-    store.close()
 
 
-def report(
-    store: Store, asker: Asker, times: Times, seconds: float, options: argparse.Namespace
-) -> None:
-    told, rollouts = tally(store, asker.lease.run), options.rollouts
+def report(asker: Asker, times: Times, seconds: float, options: argparse.Namespace) -> None:
+    store, rollouts = asker.store, options.rollouts
+    told = tally(store, asker.lease.run)
     rows = {name: counted(store, name) for name in ROWS}
     whole, queue = sizes(store)
     say(

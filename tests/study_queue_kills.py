@@ -179,8 +179,10 @@ def address(kind: str, folder: Path) -> Iterator[str]:
         import pgserver  # noqa: PLC0415 - only where it is asked for
 
         running = pgserver.get_server(folder / "pg", cleanup_mode="delete")
-        yield parse_url(running.get_uri()).render_as_string(hide_password=False)
-        running.cleanup()
+        try:
+            yield parse_url(running.get_uri()).render_as_string(hide_password=False)
+        finally:
+            running.cleanup()
     else:
         yield kind
 

@@ -36,6 +36,7 @@ from pipeline.environments.table import Row, Table
 from pipeline.evaluation.verifier import pool_figure
 from pipeline.learner import PolicyLearner
 from pipeline.parity import Parity
+from pipeline.policy import merged_state
 from pipeline.ports import (
     Confidences,
     Sample,
@@ -130,7 +131,7 @@ class Script:
             return Sharded(self.bare(line), work.shard) if work.shard else self.bare(line)
         helper = self.bare(line) if work.helps else None
         queued = Queued(line, self.outlet, helper, Format(torch.float32), work.shard)
-        queued.load(tiny_model(vocab=264).state_dict(), f"{line}@0")
+        queued.load(merged_state(tiny_model(vocab=264)), f"{line}@0")
         return queued
 
     def close(self) -> None:

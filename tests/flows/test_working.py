@@ -46,6 +46,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return bench.chain()
 
 
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """Every item of a queued run that was never stopped, and how often it was claimed."""
+    bench = Bench(tmp_path_factory.mktemp("asked"), under())
+    bench.go_on()
+    return claims_of(bench)
+
+
 @dataclass
 class Crew:
     """Workers in threads of this process, each with a store and engines of its own."""
@@ -84,6 +92,10 @@ def crew_of(bench: Bench, count: int) -> Iterator[Crew]:
 def items_of(bench: Bench) -> list[WorkItemRow]:
     with bench.store.reading() as session:
         return list(session.scalars(select(WorkItemRow).where(WorkItemRow.run_id == bench.run)))
+
+
+def claims_of(bench: Bench) -> dict[str, int]:
+    return {item.id: item.number for item in items_of(bench)}
 
 
 def broken(bench: Bench) -> object:
@@ -134,7 +146,7 @@ def test_a_run_without_workers_waits_and_goes_on_when_some_come(
 
 @pytest.mark.parametrize("point", ["roll.row", "eval.row", "gen.item_row", "ck.tmpdir"])
 def test_what_was_answered_before_a_stop_is_not_worked_out_again(
-    whole: list[str], tmp_path: Path, point: str
+    whole: list[str], asked: dict[str, int], tmp_path: Path, point: str
 ) -> None:
     bench = Bench(tmp_path, under())
 
@@ -143,13 +155,36 @@ def test_what_was_answered_before_a_stop_is_not_worked_out_again(
 
     with armed(point, pull), pytest.raises(Pulled):
         bench.go_on()
-    before = {item.id for item in items_of(bench)}
-    assert before
+    assert any(item.state == "done" for item in items_of(bench))
     bench.go_on()
     assert bench.chain() == whole
-    assert {item.redone for item in items_of(bench)} == {0}
+    assert claims_of(bench) == asked
     assert broken(bench) == []
     assert left_over(bench) == []
+
+
+ASKING = ("put", "put_after", "claimed", "claimed_after", "finished", "finished_after")
+
+
+@pytest.mark.parametrize("point", [f"work.{name}" for name in ASKING])
+def test_a_run_stopped_at_any_point_of_its_queue_does_at_most_the_item_at_hand_again(
+    whole: list[str], asked: dict[str, int], tmp_path: Path, point: str
+) -> None:
+    bench, passed = Bench(tmp_path, under(lease=600.0)), iter(range(100))
+
+    def pull() -> None:
+        if next(passed) == 12:
+            raise Pulled
+
+    with armed(point, pull), pytest.raises(Pulled):
+        bench.go_on()
+    bench.go_on()
+    assert bench.chain() == whole
+    assert broken(bench) == []
+    claims = claims_of(bench)
+    in_hand = ("work.claimed_after", "work.finished")
+    assert claims.keys() == asked.keys()
+    assert sum(claims.values()) - sum(asked.values()) == (point in in_hand)
 
 
 class Slow(Hands):

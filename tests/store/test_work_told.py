@@ -7,9 +7,10 @@ import time
 
 import pytest
 from sqlalchemy import text
+from store_story import tell
 from work_story import OLD, PAST, answer, claimed, item, owned, violations
 
-from store.database import Store
+from store.database import Store, migrate, parse_url
 from store.leases import acquire_lease
 from store.work import claim, heard, heard_since, listed_workers, put, tally
 
@@ -127,3 +128,15 @@ def plan(store: Store, held: tuple[str, ...]) -> list[str]:
     explain = "EXPLAIN QUERY PLAN" if store.sqlite else "EXPLAIN"
     with store.reading() as session:
         return [str(row[-1]) for row in session.execute(text(f"{explain} {query}"))]
+
+
+def test_a_store_from_before_the_queue_is_verified_and_given_one(url: str) -> None:
+    store = Store.open(url)
+    run = tell(store)
+    store.close()
+    migrate(parse_url(url), "0004")
+    opened = Store.open(url)
+    assert violations(opened) == []
+    assert tally(opened, run).dropped == 0
+    assert put(opened, acquire_lease(opened, run, "next", 600), [item("i")]) == 1
+    opened.close()
