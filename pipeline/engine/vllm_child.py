@@ -115,7 +115,8 @@ class Served:
     """vLLM under one version of weights."""
 
     def __init__(self, ask: Start) -> None:
-        chosen = dict(QUIET) if ask["device"] == "cuda" else {**QUIET, **ON_CPU}
+        gpu = ask["device"] == "cuda"
+        chosen = dict(QUIET) if gpu else {**QUIET, **ON_CPU}
         chosen["VLLM_ENGINE_READY_TIMEOUT_S"] = str(math.ceil(ask["seconds"]))
         for name, value in chosen.items():
             os.environ.setdefault(name, value)
@@ -130,10 +131,11 @@ class Served:
             dtype=ask["dtype"],
             seed=ask["seed"],
             max_model_len=ask["context"] + 1,
-            enable_chunked_prefill=True,
-            max_num_batched_tokens=MAX_BATCHED,
+            # a prompt cut in two has its random stream wound back, which a CPU's cannot be (0.32)
+            enable_chunked_prefill=gpu,
+            max_num_batched_tokens=MAX_BATCHED if gpu else max(MAX_BATCHED, ask["context"] + 1),
             gpu_memory_utilization=ask["memory"],
-            enforce_eager=ask["device"] != "cuda",
+            enforce_eager=not gpu,
             logprobs_mode="processed_logprobs",
             # workers are spawned, so this file is their main module under this name
             worker_extension_cls="__mp_main__.Heads",

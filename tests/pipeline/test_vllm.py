@@ -146,6 +146,14 @@ def test_a_completion_is_the_same_alone_and_among_others(served: ServedEngine) -
     assert len({sample.tokens for one in among for sample in one}) == 9  # each from its own seed
 
 
+def test_more_prompts_than_are_read_at_once_change_no_completion(served: ServedEngine) -> None:
+    many = [SampleRequest(row(300, n), (seed_of(n),)) for n in range(20)]
+    among = served.sample(many, max_tokens=16, temperature=1.0)
+    for n in (0, 7, 19):
+        alone = served.sample([many[n]], max_tokens=16, temperature=1.0)
+        assert alone[0][0].tokens == among[n][0].tokens
+
+
 def test_scores_are_the_local_engines(served: ServedEngine, local: LocalEngine) -> None:
     whole = row(512)  # as long as the base reads
     requests = [
