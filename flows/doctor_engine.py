@@ -24,7 +24,7 @@ from pipeline.engine.parity import EngineMismatch, Paired
 from pipeline.model_folder import BadModel
 from pipeline.parity import Parity
 from pipeline.policy import State
-from pipeline.ports import WeightedEngine
+from pipeline.ports import ScoreRequest, WeightedEngine
 from pipeline.types import Line
 
 FLOOR = (0, 30)  # the first vLLM that the served engine speaks to
@@ -184,10 +184,11 @@ def _try(engines: Engines, asked: Asked) -> list[Finding]:
     begun = time.perf_counter()
     try:
         engine = engines.sampler(asked.line) if asked.use == "sampler" else engines.scorer()
+        engine.score([ScoreRequest((1,), ((),), (((1,),),))])  # it may start while it is waited for
     except (Refusal, RuntimeError, ValueError, OSError) as error:
         return [Finding(asked.use, False, f"{asked.name}: {error}", "mend that, and ask again")]
     seconds = time.perf_counter() - begun
-    started = Finding(asked.use, True, f"{asked.name}, started in {seconds:.1f} s")
+    started = Finding(asked.use, True, f"{asked.name}, its first answer after {seconds:.1f} s")
     return [started, *compared(engines, engine, asked)]
 
 

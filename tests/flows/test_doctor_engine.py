@@ -31,7 +31,7 @@ def test_an_engine_that_works_is_told_of_with_its_figures(tmp_path: Path, engine
     rows = json.loads(coclimb(tmp_path, "doctor", *setting, "--json").stdout)
     assert all(row["ok"] for row in rows)
     told = {row["name"]: row["found"] for row in rows}
-    assert told["sampler"].startswith(f"{engine}, started in")
+    assert told["sampler"].startswith(f"{engine}, its first answer after ")
     for when in ("at its start", "published to"):
         assert "(limit 0.0001), mean" in told[when]
         assert "mismatch KL" in told[when]
@@ -43,7 +43,7 @@ def test_where_vllm_is_missing_the_way_to_install_it_is_told(tmp_path: Path) -> 
     assert "FIX  vllm" in done.stdout
     assert "python -m venv ENV && ENV/bin/pip install 'vllm" in done.stdout
     assert "--set engine.python=ENV/bin/python" in done.stdout
-    assert "started in" not in done.stdout
+    assert "first answer" not in done.stdout
 
 
 def test_settings_without_an_engine_and_an_engine_that_is_none_are_refused(tmp_path: Path) -> None:
