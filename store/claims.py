@@ -64,8 +64,8 @@ def claim(
 
 def _look(store: Store, worker: str, run: str | None = None) -> list[str]:
     """The runs that have an item to claim, the longest waiting first; the worker is heard."""
-    with store.reading() as session:
-        looked = session.execute(LOOK_AT_RUN if run else LOOK, {"worker": worker, "run": run}).all()
+    query, named = LOOK_AT_RUN if run else LOOK, {"worker": worker, "run": run}
+    looked = store.read(lambda session: session.execute(query, named).all())
     if looked[0][0] is None or looked[0][0] >= HEARD_EVERY:
         heard(store, worker)
     return [name for _, name in looked if name is not None]

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from pipeline.parity import Parity
-from store.database import Lease, Store
+from store.database import Lease, Store, question
 from store.questions import Answer
 from store.rows import Row, put
 from store.schema import ParityRow
@@ -20,9 +20,7 @@ def record_parities(store: Store, lease: Lease, found: Sequence[Parity]) -> None
     """Add comparisons behind those that the run has; each is handed over once."""
     if not found:
         return
-    with store.reading() as session:  # before the transaction, which may have to run again
-        mine = select(func.max(ParityRow.position)).where(ParityRow.run_id == lease.run)
-        last = session.scalar(mine) or 0
+    last = _last(store, lease.run)  # before the transaction, which may have to run again
     now = datetime.now(UTC)
     rows = [_row(lease.run, last + n, parity, now) for n, parity in enumerate(found, 1)]
 
@@ -30,6 +28,13 @@ def record_parities(store: Store, lease: Lease, found: Sequence[Parity]) -> None
         put(session, ParityRow, rows)
 
     store.write(lease, work)
+
+
+@question
+def _last(store: Store, run: str) -> int:
+    mine = select(func.max(ParityRow.position)).where(ParityRow.run_id == run)
+    with store.reading() as session:
+        return session.scalar(mine) or 0
 
 
 def _row(run: str, position: int, parity: Parity, at: datetime) -> Row:
@@ -48,6 +53,7 @@ def _row(run: str, position: int, parity: Parity, at: datetime) -> Row:
     }
 
 
+@question
 def parities(store: Store, run: str) -> list[Answer]:
     """Every comparison that this run itself made, in order: figures, limits, whether accepted."""
     columns = [c for c in ParityRow.__table__.columns if c.name not in ("run_id", "at")]

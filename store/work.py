@@ -194,9 +194,11 @@ class RunQueue:
         put(self.store, self.lease, items)
 
     def answers(self, ids: Collection[str]) -> dict[str, bytes]:
-        with self.store.reading() as session:
+        def ask(session: Session) -> dict[str, bytes]:
             check_lease(session, self.lease, lock=False)
             return _answers(session, self.lease.run, ids)
+
+        return self.store.read(ask)
 
     def take(self, ids: Collection[str]) -> Claim | None:
         return claim(self.store, self.worker, self.seconds, run=self.lease.run, ids=ids)

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from store.clock import clock
-from store.database import Store
+from store.database import Store, question
 from store.schema import WorkerRow, WorkItemRow
 from store.schema_work import ITEM_STATES
 
@@ -33,6 +33,7 @@ def heard(store: Store, worker: str) -> None:
     store.write(None, work, crowded=True)
 
 
+@question
 def heard_since(store: Store, seconds: float) -> int:
     """How many workers were heard in so many seconds past."""
     with store.reading() as session:
@@ -40,6 +41,7 @@ def heard_since(store: Store, seconds: float) -> int:
         return session.scalar(select(func.count()).select_from(WorkerRow).where(lately)) or 0
 
 
+@question
 def listed_workers(store: Store, seconds: float | None = None) -> list[Answer]:
     """Workers, the last heard first: name, host, pid, seconds since heard and begun, items held.
 
@@ -99,6 +101,7 @@ class Tally:
     worked: float
 
 
+@question
 def tally(store: Store, run: str) -> Tally:
     """What became of a run's items so far."""
     with store.reading() as session:
