@@ -184,7 +184,8 @@ def report(asker: Asker, times: Times, seconds: float, options: argparse.Namespa
         f"  finish: {spread(times.finishes)}\n"
         f"  queue latency, put to claim: median {told.waited:.2f} s, p99 {told.waited_99:.2f} s\n"
         f"  {times.died} workers died, {times.came_late} were late; {told.redone} items redone, "
-        f"{told.late} late and {told.foreign} foreign answers refused, {told.failed} given up\n"
+        f"{told.late} late and {told.foreign} foreign answers refused, {told.failed} given up, "
+        f"{times.locked_out} calls made again after the database was locked\n"
         f"  size: {whole / 2**20:.0f} MiB, {whole / rollouts:.0f} bytes per rollout; of it the "
         f"queue {queue / 2**20:.1f} MiB, after the last step was committed\n  rows: {rows}"
     )

@@ -18,6 +18,8 @@ from itertools import count
 from multiprocessing.connection import Connection
 from threading import Thread
 
+from sqlalchemy.exc import OperationalError
+
 from pipeline.engine.messages import answer
 from pipeline.items import Claim, WeightsFile
 from pipeline.ports import Confidences, Sample, SampleRequest, ScoreRequest, Scores
@@ -26,9 +28,9 @@ from store.work import claim, finish
 
 WEIGHTS = WeightsFile("solver-12.safetensors", "5" * 64, "solver@0")
 WRITTEN = 60  # tokens of a completion
-HELD = 30.0  # seconds of a lease: several times what an item takes, so that none is renewed
-DIE, LATE = 0.002, 0.002  # shares of claims that end so
-IDLE, LONGEST_IDLE = 0.5, 8.0  # seconds until a worker that found nothing asks again
+HELD = 60.0  # seconds of a lease: many times what an item takes, so that none is renewed
+DIE, LATE = 0.0005, 0.0005  # shares of claims that end so
+IDLE, LONGEST_IDLE = 0.5, 4.0  # seconds until a worker that found nothing asks again
 
 
 class Scripted:
@@ -65,6 +67,7 @@ class Times:
     refused: int = 0
     died: int = 0
     came_late: int = 0
+    locked_out: int = 0
     cpu: float = 0.0  # seconds of a process
 
     def join(self, other: Times) -> None:
@@ -74,6 +77,7 @@ class Times:
         self.refused += other.refused
         self.died += other.died
         self.came_late += other.came_late
+        self.locked_out += other.locked_out
         self.cpu += other.cpu
 
 
@@ -97,10 +101,17 @@ class Crew:
                 time.sleep(min(wait, 0.1))
                 continue
             heapq.heappop(self.due)
-            if held is None:
-                self._ask(name)
-            else:
-                self._answer(name, held)
+            try:
+                self._turn(name, held)
+            except OperationalError:  # SQLite gave the lock to others for half a minute
+                self.times.locked_out += 1
+                self._at(IDLE, name, held)
+
+    def _turn(self, name: str, held: Claim | None) -> None:
+        if held is None:
+            self._ask(name)
+        else:
+            self._answer(name, held)
 
     def _at(self, seconds: float, name: str, held: Claim | None) -> None:
         heapq.heappush(self.due, (time.monotonic() + seconds, next(self.order), name, held))
@@ -122,7 +133,7 @@ class Crew:
             self._at(IDLE, f"{name}+", None)
         elif end < DIE + LATE:
             self.times.came_late += 1
-            self._at(HELD * 1.5, name, found)
+            self._at(HELD * 1.2, name, found)
         else:
             self._at(self.seconds * self.rng.uniform(0.5, 1.5), name, found)
 
