@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
+from pipeline.shared import Unreachable
 from store.database import Lease, Store
 from store.errors import StoreError
 from store.leases import acquire_lease, release_lease, renew_lease
@@ -35,8 +36,8 @@ class Owning:
     """A with block in which this process alone writes to a run.
 
     On the way out the run's status says how it stands: as the block left it, "stopped" where it
-    was interrupted, "paused" where the disk is full, "failed" for any other exception, which goes
-    on to the caller.
+    was interrupted, "paused" where the disk is full or the shared folder does not answer, "failed"
+    for any other exception, which goes on to the caller.
     """
 
     def __init__(self, store: Store, run: str) -> None:
@@ -78,6 +79,8 @@ def outcome(error: BaseException) -> tuple[str, str]:
         return "stopped", str(error) or "interrupted"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "paused", f"disk: {reason}"
+    if isinstance(error, Unreachable):
+        return "paused", f"shared folder: {reason}"
     return "failed", reason
 
 
