@@ -13,6 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from agents.prompts import Prompts
 from flows.assemble import Parts, assemble
+from flows.depot import Depot
 from flows.errors import Refusal
 from flows.home import Home
 from flows.listing import reading
@@ -107,11 +108,12 @@ def parts_of(home: Home, run: str | None, assembled: Assemble = assemble) -> Par
         name = questions.resolve(store, run)
         config = recorded(str(questions.run_facts(store, name)["config"]))
         kept = points.checkpoints(store, name)
-    if not kept:
-        raise Refusal(f"run {name} has no checkpoint", remedy=f"`coclimb resume {name}` first")
-    newest = max(kept, key=lambda point: point.round)
+        if not kept:
+            raise Refusal(f"run {name} has no checkpoint", remedy=f"`coclimb resume {name}` first")
+        newest = max(kept, key=lambda point: point.round)
+        folder = Depot(store, home, home.checkpoints(name)).fetch(newest)
     parts = assembled(config)
-    restore_checkpoint(home.root / newest.folder, saved(parts), newest.manifest_digest)
+    restore_checkpoint(folder, saved(parts), newest.manifest_digest)
     return parts
 
 

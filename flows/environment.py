@@ -19,7 +19,7 @@ PACKAGES = (
     "pydantic",
     "numpy",
 )
-EXTRAS = {"vllm": "vllm", "psycopg": "postgres", "peft": "lora", "trl": "test"}
+EXTRAS = {"vllm": "vllm", "psycopg": "postgres", "peft": "lora", "s3fs": "s3", "trl": "test"}
 
 
 def installed(package: str) -> str | None:

@@ -30,6 +30,12 @@ KNOWN: dict[str, tuple[int, str]] = {
     ),
     "store.errors.StoreError": (FAILED, ""),
     "pipeline.checkpoint.BadCheckpoint": (REFUSED, ""),
+    "pipeline.shared.BadShared": (FAILED, "put the file back as it was, or fork an earlier round"),
+    "pipeline.shared.Unanswered": (
+        FAILED,
+        "is its address right, are its credentials in the environment, does it answer? Nothing "
+        "committed was lost; `coclimb resume` goes on",
+    ),
     "pipeline.model_folder.BadModel": (REFUSED, ""),
     "pipeline.environments.table.TooFewRows": (REFUSED, ""),
     "pipeline.rewards.checks.Contradiction": (REFUSED, ""),

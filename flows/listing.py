@@ -16,6 +16,7 @@ from typing import cast, get_args
 from rich.text import Text
 from rich.tree import Tree
 
+from flows.depot import Depot
 from flows.errors import FAILED, Refusal, aside
 from flows.figures import read_rounds
 from flows.home import Home
@@ -244,7 +245,8 @@ def verify(home: Home, run: str | None, *, json: bool) -> None:
     """Check every invariant, checkpoint files included. Exits 1 on violations."""
     with reading(home) as store:
         name = questions.resolve(store, run) if run else None
-        told = invariants.verify(store, name, home.root)
+        depot = Depot(store, home, home.root)
+        told = invariants.verify(store, name, home.root, depot)
     violations = cast("list[Answer]", told["violations"])
     if json:
         print(as_json(told))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import cast
 
 import torch
 
 from flows.assemble import Parts, assemble
+from flows.depot import Depot
 from flows.home import Home
 from flows.progress import Progress, Quiet
 from pipeline.config import RunConfig, recorded
@@ -40,6 +42,11 @@ class Live:
     parts: Parts
     parent_round: int | None = None
     progress: Progress = field(default_factory=Quiet)
+
+    @cached_property
+    def depot(self) -> Depot:
+        """Where its checkpoints, and those of the runs it stems from, are."""
+        return Depot(self.store, self.home, self.home.checkpoints(self.run), self.progress.say)
 
 
 @dataclass(frozen=True, slots=True)

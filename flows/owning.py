@@ -18,6 +18,7 @@ from types import FrameType, TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
+from pipeline.shared import Unanswered
 from store.database import Lease, Store
 from store.errors import StoreError, Unreachable
 from store.leases import acquire_lease, release_lease, renew_lease
@@ -37,8 +38,8 @@ class Owning:
     """A with block in which this process alone writes to a run.
 
     On the way out the run's status says how it stands: as the block left it, "stopped" where it
-    was interrupted, "paused" where the disk is full or the store stayed out of reach, "failed" for
-    any other exception, which goes on to the caller.
+    was interrupted, "paused" where the disk is full, the shared folder does not answer or the store
+    stayed out of reach, "failed" for any other exception, which goes on to the caller.
     """
 
     def __init__(self, store: Store, run: str) -> None:
@@ -87,6 +88,8 @@ def outcome(error: BaseException) -> tuple[str, str]:
         return "paused", f"disk: {reason}"
     if isinstance(error, Unreachable):
         return "paused", f"waiting:db: {error}"[:2000]
+    if isinstance(error, Unanswered):
+        return "paused", f"shared folder: {reason}"
     return "failed", reason
 
 

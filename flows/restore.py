@@ -19,9 +19,10 @@ from flows.owning import LEAVING, deaf
 from flows.pool import labelled
 from flows.progress import Progress
 from flows.stages import record_compared, round_syncs, saved
-from pipeline.checkpoint import BadCheckpoint, restore_checkpoint, sweep, verify_checkpoint
+from pipeline.checkpoint import BadCheckpoint, restore_checkpoint
 from pipeline.evaluation.verifier import make_pool
 from pipeline.faults import fault
+from pipeline.pruning import sweep
 from pipeline.step import replay_step
 from pipeline.types import StepRecord
 from store import ledger, points
@@ -44,6 +45,7 @@ def restore(live: Live, *, older: bool = False) -> None:
     begun = live.parent_round or 0  # an inherited round was climbed under another configuration
     listed = [p for p in points.checkpoints(live.store, live.run) if p.round >= begun]
     _sweep(live)
+    live.depot.sweep(live.run, _own(live))
     if not listed and live.parent_round == 0:
         begin_again(live)
         _replay(live, 0)
@@ -100,15 +102,19 @@ def tidy(live: Live) -> Iterator[None]:
 
 
 def _sweep(live: Live | Place) -> None:
-    own = [point for point in points.checkpoints(live.store, live.run) if point.run == live.run]
-    sweep(live.home.checkpoints(live.run), {point.folder.rsplit("/", 1)[-1] for point in own})
+    known = {point.folder.rsplit("/", 1)[-1] for point in _own(live)}
+    sweep(live.home.checkpoints(live.run), known)
+
+
+def _own(live: Live | Place) -> list[Point]:
+    return [point for point in points.checkpoints(live.store, live.run) if point.run == live.run]
 
 
 def _choose(live: Live, listed: list[Point], older: bool) -> Point:
     refused: list[str] = []
     for point in listed:
         try:
-            verify_checkpoint(live.home.root / point.folder, point.manifest_digest)
+            live.depot.fetch(point)
         except BadCheckpoint as error:
             refused.append(str(error))
             continue

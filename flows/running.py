@@ -12,6 +12,7 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from flows.assemble import assemble
+from flows.depot import shared_of
 from flows.display import Lines, Panel
 from flows.environment import snapshot
 from flows.errors import Refusal, aside
@@ -62,6 +63,7 @@ def start(home: Home, file: Path | None, changes: list[str], asked: Asked) -> No
             return
         with _screen() as progress, prefect(home, asked) as server:
             progress.stage(0, "load")
+            shared_of(config)  # what it needs is there before the run has a row
             parts = assemble(config)
             run = ledger.create_run(store, _new(config, asked.name, None))
             _own_and_climb(Place(store, home, run), asked, progress, lambda _: parts, server)
@@ -130,6 +132,7 @@ def _fork(store: Store, home: Home, branch: Branch, asked: Asked) -> None:
             remedy="fork one of those; checkpoint.keep says how many stay",
         )
     refuse(config)
+    shared_of(config)
     if config.offline.objective != "none":
         check_source(store, parent, config)
     new = _new(config, asked.name, (parent, branch.round))

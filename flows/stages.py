@@ -24,12 +24,13 @@ from flows.pool import PoolFile, labelled
 from flows.progress import Plan
 from pipeline import round as motion
 from pipeline.answers import normalise
-from pipeline.checkpoint import Keep, prune, write_checkpoint
+from pipeline.checkpoint import write_checkpoint
 from pipeline.curriculum import Seen
 from pipeline.evaluation.generator import generator_probe
 from pipeline.evaluation.solver import solver_probe
 from pipeline.evaluation.verifier import make_pool, verifier_probe
 from pipeline.ports import Saved
+from pipeline.pruning import Keep, prune
 from pipeline.round import Known
 from pipeline.study import study
 from pipeline.types import ProbeRecord, Remembered, StepRecord, SyncRecord
@@ -177,6 +178,7 @@ def _checkpoint(live: Live, round: int) -> None:
         root = live.home.checkpoints(live.run)
         meta: JsonValue = {"run": live.run, "round": round, "step": round * live.config.steps}
         written = write_checkpoint(root, name, saved(live.parts), meta)
+        live.depot.keep(live.run, written)
         versions = (*live.parts.learner.versions().values(), live.parts.proxy.version)
         folder = live.home.folder_of(live.run, name)
         point = points.Point(live.run, round, folder, written.manifest_digest, versions)
@@ -240,7 +242,7 @@ def _seen(live: Live, upto: int, recalled: list[Remembered]) -> Seen:
 def _prune(live: Live) -> None:
     """Keep the newest checkpoints, the best round's, and those that forks began from."""
     own = [p for p in points.checkpoints(live.store, live.run) if p.run == live.run]
-    names = {p.folder.rsplit("/", 1)[-1]: p.folder for p in own}
+    named = {p.folder.rsplit("/", 1)[-1]: p for p in own}
     forks = {f.rsplit("/", 1)[-1] for f in points.fork_folders(live.store, live.run)}
     scored = [r for r in read_rounds(live.store, live.run) if r.solver is not None]
     best = max(scored, key=lambda r: r.solver.value if r.solver else 0.0, default=None)
@@ -248,9 +250,10 @@ def _prune(live: Live) -> None:
     keep = Keep(live.config.checkpoint.keep, protected)
 
     def forget(name: str) -> None:
-        points.mark_pruned(live.store, live.lease, names[name])
+        points.mark_pruned(live.store, live.lease, named[name].folder)
 
-    prune(live.home.checkpoints(live.run), list(names), keep, forget)
+    for name in prune(live.home.checkpoints(live.run), list(named), keep, forget):
+        live.depot.remove(named[name])
 
 
 def _is_done(live: Live, round: int, stage: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from flows.assemble import Parts
+from flows.depot import Depot
 from flows.engines import alone
 from flows.errors import Refusal
 from flows.home import Home
@@ -73,7 +74,8 @@ def stand_at(
     after = begun or 0
     if listed:
         point = max(listed, key=lambda p: p.round)
-        restore_checkpoint(home.root / point.folder, saved(parts), point.manifest_digest)
+        depot = Depot(store, home, home.checkpoints(wanted.run), progress.say)
+        restore_checkpoint(depot.fetch(point), saved(parts), point.manifest_digest)
         parts.learner.publish()
         after = point.round
     elif begun is not None:

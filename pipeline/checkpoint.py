@@ -14,11 +14,12 @@ own, so a flipped bit would load silently; the manifest is what notices.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ _REMEDY = "restore an older checkpoint, or copy this folder anew from where it w
 class BadCheckpoint(RuntimeError):
     """A checkpoint is not what its manifest says; nothing of it was used."""
 
-    def __init__(self, place: Path, found: str) -> None:
+    def __init__(self, place: Path | str, found: str) -> None:
         super().__init__(f"checkpoint refused: {place}: {found}; {_REMEDY}")
 
 
@@ -50,29 +51,21 @@ class Checkpoint:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """What pruning leaves: the newest `newest` verified checkpoints and every protected name."""
+class Entry(BaseModel):
+    """A file's size in bytes and its SHA-256."""
 
-    newest: int
-    protected: Collection[str] = ()
-
-    def __post_init__(self) -> None:
-        if self.newest < 2:
-            raise ValueError(f"keep at least 2 checkpoints, not {self.newest}")
-
-
-class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     size: int
     sha256: str
 
 
-class _Manifest(BaseModel):
+class Manifest(BaseModel):
+    """What manifest.json holds; files by their path within the folder."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     name: str
     parts: list[str]
-    files: dict[str, _Entry]
+    files: dict[str, Entry]
     meta: JsonValue
 
 
@@ -118,11 +111,11 @@ class Files:
         path.rmdir()
 
 
-_FILES = Files()
+FILES = Files()
 
 
 def write_checkpoint(
-    root: Path, name: str, parts: Mapping[str, Saved], meta: JsonValue, files: Files = _FILES
+    root: Path, name: str, parts: Mapping[str, Saved], meta: JsonValue, files: Files = FILES
 ) -> Checkpoint:
     """Save every part under root/name and return the folder, verified.
 
@@ -146,47 +139,81 @@ def write_checkpoint(
         fault("ck.mid_file")
     digest = _seal(temporary, _describe(temporary, name, tuple(parts), meta, files), files)
     final = root / name
+    _publish(temporary, final, digest, files)
+    return Checkpoint(final, digest, sum(p.stat().st_size for p in walk(final) if p.is_file()))
+
+
+def adopt_checkpoint(
+    final: Path, digest: str, spare: Path, fill: Callable[[Path], None], files: Files = FILES
+) -> None:
+    """Take in a checkpoint that was written elsewhere, and return once it verifies.
+
+    spare  a folder of ours on the same file system, made where missing, to gather it in
+    fill   writes every file of it into an empty folder, each synced
+    What stood at `final` and is not this checkpoint goes; a reader that was faster wins.
+    """
+    temporary = spare / f"{TEMPORARY}{final.name}-{secrets.token_hex(4)}"
+    files.make_folder(temporary)
+    try:
+        files.write(temporary / MARKER, MARK)
+        fill(temporary)
+        _sync_folders(temporary, files)
+        if not final.parent.is_dir():
+            files.make_folder(final.parent)
+            files.sync_folder(final.parent.parent)
+        if not is_whole(final, digest, files):
+            _publish(temporary, final, digest, files)
+    finally:
+        if temporary.exists():
+            discard(temporary, files)
+
+
+def _publish(temporary: Path, final: Path, digest: str, files: Files) -> None:
+    """Give a finished folder its name in the place of whatever has it, and verify it there."""
     if final.exists():
-        _discard(final, files)
+        discard(final, files)
     files.rename(temporary, final)
     fault("ck.renamed")
-    files.sync_folder(root)
+    files.sync_folder(final.parent)
     fault("ck.parent_synced")
     verify_checkpoint(final, digest, files)
     fault("ck.reopened")
-    return Checkpoint(final, digest, sum(p.stat().st_size for p in _walk(final) if p.is_file()))
 
 
 def _describe(
     folder: Path, name: str, parts: Sequence[str], meta: JsonValue, files: Files
-) -> _Manifest:
+) -> Manifest:
     entries = {}
-    for path in _walk(folder):
+    for path in walk(folder):
         if path.is_dir() or path.name == MARKER:
             continue
         files.sync_file(path)
         fault("ck.file_synced")
-        entries[path.relative_to(folder).as_posix()] = _Entry(
+        entries[path.relative_to(folder).as_posix()] = Entry(
             size=path.stat().st_size, sha256=files.digest(path)
         )
-    return _Manifest(name=name, parts=sorted(parts), files=entries, meta=meta)
+    return Manifest(name=name, parts=sorted(parts), files=entries, meta=meta)
 
 
-def _seal(folder: Path, manifest: _Manifest, files: Files) -> str:
+def _seal(folder: Path, manifest: Manifest, files: Files) -> str:
     text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False)
     digest = hashlib.sha256(text.encode()).hexdigest()
     files.write(folder / MANIFEST, text.encode())
     files.write(folder / SEAL, digest.encode())
     fault("ck.manifest")
-    for path in _walk(folder):
-        if path.is_dir():
-            files.sync_folder(path)
-    files.sync_folder(folder)
+    _sync_folders(folder, files)
     fault("ck.dir_synced")
     return digest
 
 
-def verify_checkpoint(folder: Path, digest: str | None = None, files: Files = _FILES) -> None:
+def _sync_folders(folder: Path, files: Files) -> None:
+    for path in walk(folder):
+        if path.is_dir():
+            files.sync_folder(path)
+    files.sync_folder(folder)
+
+
+def verify_checkpoint(folder: Path, digest: str | None = None, files: Files = FILES) -> None:
     """Return if every byte is as it was written, else raise BadCheckpoint naming the place.
 
     digest  the manifest digest that a store row names; also tells two whole checkpoints apart
@@ -195,7 +222,7 @@ def verify_checkpoint(folder: Path, digest: str | None = None, files: Files = _F
 
 
 def restore_checkpoint(
-    folder: Path, parts: Mapping[str, Saved], digest: str | None = None, files: Files = _FILES
+    folder: Path, parts: Mapping[str, Saved], digest: str | None = None, files: Files = FILES
 ) -> JsonValue:
     """Verify everything, then hand each part its sub-folder. Returns the meta that was saved."""
     manifest = _read_verified(folder, digest, files)
@@ -207,7 +234,17 @@ def restore_checkpoint(
     return manifest.meta
 
 
-def _read_verified(folder: Path, digest: str | None, files: Files) -> _Manifest:
+def _read_verified(folder: Path, digest: str | None, files: Files) -> Manifest:
+    try:
+        return _compare(folder, digest, files)
+    except OSError as error:
+        if error.errno not in (errno.EIO, errno.ESTALE):
+            raise
+        found = f"cannot be read: {error.strerror}"
+        raise BadCheckpoint(error.filename or folder, found) from error
+
+
+def _compare(folder: Path, digest: str | None, files: Files) -> Manifest:
     if folder.name.startswith(TEMPORARY):
         raise BadCheckpoint(folder, "a temporary folder is never a checkpoint")
     if folder.is_symlink() or not folder.is_dir():
@@ -217,7 +254,7 @@ def _read_verified(folder: Path, digest: str | None, files: Files) -> _Manifest:
             raise BadCheckpoint(folder / name, "the file is missing")
     if files.read(folder / MARKER) != MARK:
         raise BadCheckpoint(folder / MARKER, "is not the marker of this format")
-    manifest = _read_manifest(folder, digest, files)
+    manifest = read_manifest(folder, digest, files)
     if manifest.name != folder.name:
         raise BadCheckpoint(folder, f"the manifest belongs to {manifest.name!r}")
     _compare_listing(folder, manifest)
@@ -230,7 +267,8 @@ def _read_verified(folder: Path, digest: str | None, files: Files) -> _Manifest:
     return manifest
 
 
-def _read_manifest(folder: Path, digest: str | None, files: Files) -> _Manifest:
+def read_manifest(folder: Path, digest: str | None, files: Files = FILES) -> Manifest:
+    """The manifest of a folder, as its seal and the row's digest name it; else BadCheckpoint."""
     text = files.read(folder / MANIFEST)
     actual = hashlib.sha256(text).hexdigest()
     if files.read(folder / SEAL) != actual.encode():
@@ -238,14 +276,14 @@ def _read_manifest(folder: Path, digest: str | None, files: Files) -> _Manifest:
     if digest is not None and digest != actual:
         raise BadCheckpoint(folder / MANIFEST, f"has digest {actual}, the store says {digest}")
     try:
-        return _Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(text)
     except ValidationError as error:
         raise BadCheckpoint(folder / MANIFEST, f"is not a manifest: {error}") from error
 
 
-def _compare_listing(folder: Path, manifest: _Manifest) -> None:
+def _compare_listing(folder: Path, manifest: Manifest) -> None:
     present = set()
-    for path in _walk(folder):
+    for path in walk(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             raise BadCheckpoint(path, "a link may not stand in a checkpoint")
@@ -263,71 +301,16 @@ def _compare_listing(folder: Path, manifest: _Manifest) -> None:
             raise BadCheckpoint(folder / part, "the part's folder is missing")
 
 
-def sweep(root: Path, known: Collection[str], files: Files = _FILES) -> list[str]:
-    """Remove what a stopped writer left: own temporary folders, and own folders no row names.
-
-    known  names of the folders that rows name
-    ->     names removed; a folder without our marker stays, whatever it is called
-    """
-    removed = []
-    for path in sorted(root.iterdir()) if root.is_dir() else []:
-        temporary = path.name.startswith(TEMPORARY)
-        if path.is_symlink() or not path.is_dir() or (path.name in known and not temporary):
-            continue
-        if _is_ours(path, files):
-            _discard(path, files)
-            removed.append(path.name)
-    return removed
-
-
-def prune(
-    root: Path,
-    newest_first: Sequence[str],
-    keep: Keep,
-    forget: Callable[[str], None],
-    files: Files = _FILES,
-) -> list[str]:
-    """Remove checkpoints that are neither among the newest verified ones nor protected.
-
-    newest_first  names by their rows, newest first
-    forget        marks the row of a name as pruned; called before any of its files goes
-    ->            names removed
-    """
-    kept, removed = 0, []
-    for name in newest_first:
-        if kept < keep.newest and _is_whole(root / name, files):
-            kept += 1
-            continue
-        if kept < keep.newest or name in keep.protected:
-            continue  # a broken one stays as evidence until enough whole ones are newer
-        fault("gc.selected")
-        forget(name)
-        fault("gc.row_marked")
-        if (root / name).is_dir() and _is_ours(root / name, files):
-            _discard(root / name, files)
-        fault("gc.row_deleted")
-        removed.append(name)
-    return removed
-
-
-def _is_whole(folder: Path, files: Files) -> bool:
+def is_whole(folder: Path, digest: str | None, files: Files) -> bool:
+    """Whether a folder verifies; digest as `verify_checkpoint` takes it."""
     try:
-        verify_checkpoint(folder, files=files)
+        verify_checkpoint(folder, digest, files)
     except BadCheckpoint:
         return False
     return True
 
 
-def _is_ours(folder: Path, files: Files) -> bool:
-    """Whether the folder carries our marker, or is the empty first moment of a temporary one."""
-    marker = folder / MARKER
-    if marker.is_file() and not marker.is_symlink():
-        mark = files.read(marker)
-        return mark == MARK or (folder.name.startswith(TEMPORARY) and MARK.startswith(mark))
-    return folder.name.startswith(TEMPORARY) and not any(folder.iterdir())
-
-
-def _discard(folder: Path, files: Files) -> None:
+def discard(folder: Path, files: Files) -> None:
     """Delete an own folder; its name turns temporary first, so half of it is never a candidate.
 
     The marker goes last, so that a sweep after a kill still knows the rest as ours.
@@ -336,7 +319,7 @@ def _discard(folder: Path, files: Files) -> None:
         gone = folder.with_name(f"{TEMPORARY}{folder.name}-{secrets.token_hex(4)}")
         files.rename(folder, gone)
         folder = gone
-    for path in reversed(_walk(folder)):
+    for path in reversed(walk(folder)):
         if path == folder / MARKER:
             continue
         if path.is_dir() and not path.is_symlink():
@@ -349,13 +332,13 @@ def _discard(folder: Path, files: Files) -> None:
     files.remove_folder(folder)
 
 
-def _walk(folder: Path) -> list[Path]:
+def walk(folder: Path) -> list[Path]:
     """Everything below the folder, sorted, parents before children; links are not followed."""
     found: list[Path] = []
     for path in sorted(folder.iterdir()):
         found.append(path)
         if path.is_dir() and not path.is_symlink():
-            found.extend(_walk(path))
+            found.extend(walk(path))
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.address import Address
 from pipeline.data_config import DataConfig as DataConfig
 from pipeline.engine_config import EngineConfig as EngineConfig
 from pipeline.learner_config import LearnerConfig as LearnerConfig
@@ -210,7 +211,7 @@ class CheckpointConfig(Section):
     keep: Annotated[int, Field(ge=2)] = Field(
         3, description="Newest checkpoints kept; the best and forks' parents stay too."
     )
-    to: str = Field(
+    to: Address = Field(
         "",
         description="Where verified checkpoints are copied to: a folder or an fsspec URL, such as "
         "s3://bucket/runs, from which any machine goes on; empty for the home alone.",

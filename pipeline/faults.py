@@ -38,6 +38,8 @@ POINTS = frozenset(
         "ck.parent_synced",
         "ck.reopened",
         "ck.row",
+        "ck.upload_part",
+        "ck.upload_done",
         "sync.row",
         "sync.after_commit",
         "eval.row",

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline.address import Address
 from pipeline.section import Section
 
 
@@ -26,7 +27,7 @@ class WorkConfig(Section):
     lease: Annotated[float, Field(gt=0)] = Field(
         60.0, description="Seconds for which an item belongs to its worker unless renewed."
     )
-    folder: str = Field(
+    folder: Address = Field(
         "",
         description="Where weights for workers are put: a folder or an fsspec URL that every "
         "machine sees; empty for the home.",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from store.points import Point
 from store.schema import Base, CheckpointRow, ProposedRow, StageRow, StepRow, VersionRow
 
 
@@ -22,13 +23,30 @@ class Violation:
     found: str
 
 
+class Kept(Protocol):
+    """Where the files of checkpoints are, beside this machine's folder."""
+
+    def check(self, point: Point) -> None:
+        """Raise BadCheckpoint unless every place that should have it has it whole."""
+        ...
+
+    def loose(self, run: str, known: Sequence[Point]) -> Sequence[str]:
+        """Names of what is kept for the run beside the checkpoints known."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run to check. checkpoints: folder that relative checkpoint folders are in, or None."""
+    """One run to check.
+
+    checkpoints  folder that relative checkpoint folders are in, or None
+    kept         what knows of other places too, or None where there is no other
+    """
 
     session: Session
     run: str
     checkpoints: Path | None
+    kept: Kept | None = None
 
     def violation(self, invariant: str, place: str, found: str) -> Violation:
         return Violation(invariant, f"run {self.run}, {place}", found)

@@ -25,7 +25,7 @@ from sqlalchemy import Select, and_, inspect, select, text
 from sqlalchemy.orm import Session, aliased
 
 from pipeline.checkpoint import TEMPORARY, BadCheckpoint, verify_checkpoint
-from store.cases import Case, Violation, on, rows_of
+from store.cases import Case, Kept, Violation, on, rows_of
 from store.chain import ancestors
 from store.database import Store, question
 from store.digests import chain, group_digests, proposed_digest, step_digest
@@ -33,6 +33,7 @@ from store.invariants_measured import check_i8, check_i13
 from store.invariants_work import check_work
 from store.leases import live_owner
 from store.loads import proposed_of, steps_of
+from store.points import point_of
 from store.schema import (
     Base,
     CheckpointRow,
@@ -60,10 +61,16 @@ Check = Callable[[Case], Iterator[Violation]]
 
 
 @question
-def verify(store: Store, run: str | None = None, checkpoints: Path | None = None) -> Answer:
+def verify(
+    store: Store,
+    run: str | None = None,
+    checkpoints: Path | None = None,
+    kept: Kept | None = None,
+) -> Answer:
     """Check every invariant of one run, or of all: {"checked": n, "violations": [...]}.
 
-    checked counts the checks made. Checkpoint files are hashed only where `checkpoints` is given.
+    checked counts the checks made. Checkpoint files are hashed only where `checkpoints` is given;
+    `kept` knows where else they are.
     """
     checked, found = 0, []
     with store.reading() as session:
@@ -73,7 +80,7 @@ def verify(store: Store, run: str | None = None, checkpoints: Path | None = None
             ancestors(session, name)
             for check in CHECKS.values():
                 checked += 1
-                found += list(check(Case(session, name, checkpoints)))
+                found += list(check(Case(session, name, checkpoints, kept)))
     listed: list[JsonValue] = [
         {"invariant": one.invariant, "place": one.place, "found": one.found} for one in found
     ]
@@ -146,7 +153,10 @@ def check_i4(case: Case) -> Iterator[Violation]:
         if row.state == "pruned":
             continue
         try:
-            verify_checkpoint(case.checkpoints / row.folder, row.manifest_digest)
+            if case.kept is None:
+                verify_checkpoint(case.checkpoints / row.folder, row.manifest_digest)
+            else:
+                case.kept.check(point_of(row))
         except BadCheckpoint as error:
             yield case.violation("I4", f"checkpoint of round {row.round}", str(error))
 
@@ -287,6 +297,9 @@ def check_i11(case: Case) -> Iterator[Violation]:
                 yield case.violation("I11", str(path), "a temporary folder was left")
             elif path not in known:
                 yield case.violation("I11", str(path), "no row names this folder")
+    points = [point_of(row) for row in rows]
+    for name in case.kept.loose(case.run, points) if case.kept else []:
+        yield case.violation("I11", f"shared {name}", "no row names this copy")
 
 
 def check_i12(case: Case) -> Iterator[Violation]:
