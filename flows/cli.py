@@ -45,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "attack": commands_study.attack,
     "import": commands_study.import_,
     "export": commands_study.export,
+    "workers": commands_look.workers,
     "verify": commands_look.verify,
     "doctor": commands_look.doctor,
     "init": commands_look.init,

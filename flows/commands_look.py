@@ -111,6 +111,22 @@ def probe(
         listing.show_probe(edge.home, run, plot, json=json)
 
 
+def workers(
+    context: typer.Context,
+    run: Annotated[str | None, typer.Argument(help="One run; every run without.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Workers heard ever, not in the last hour alone.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Who works items of runs out, when each was last heard, and what became of the items."""
+    edge: Edge = context.obj
+    with edge.answering():
+        from flows import work_listing
+
+        work_listing.list_workers(edge.home, run, every=every, json=json)
+
+
 def verify(
     context: typer.Context,
     run: Annotated[str | None, typer.Argument(help="One run; every run without.")] = None,

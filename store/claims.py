@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from pipeline.faults import fault
@@ -25,18 +22,25 @@ from store.clock import clock
 from store.database import Store
 from store.errors import Unknown
 from store.schema import WorkItemRow
-from store.taking import ITEM, OLDEST, SILENCE, WAITING_RUNS, taking
-from store.workers import heard
+from store.taking import ITEM, LOOK, LOOK_AT_RUN, taking
+from store.workers import hear, heard
 
 ERRORS = 3  # an item is given up after so many,
 CLAIMS = 10  # or after so many claims that ended without an answer
-HEARD_EVERY = 5.0  # seconds between two records that a worker was heard
+HEARD_EVERY = 20.0  # seconds between two records that a worker was heard: each is a write
 _LONGEST = 2000  # characters of an error that are kept
 _CHUNK = 500  # ids of one statement; a database takes some ten thousand
 
-Place = tuple[str, str | None, Sequence[str] | None]  # run, weights and ids that a claim is among
-By = tuple[str, float]  # the worker that claims, and for how many seconds
 Change = dict[str, object]  # column -> value or expression
+Place = tuple[str, str | None, Sequence[str] | None]  # run, weights and ids that a claim is among
+
+
+class By(NamedTuple):
+    """The worker that claims, for how many seconds, and whether to record that it was heard."""
+
+    worker: str
+    seconds: float
+    silent: bool
 
 
 def claim(
@@ -55,29 +59,33 @@ def claim(
     ids   only among these
     An item whose lease has expired is open again, and waits from that moment on.
     """
-    with store.reading() as session:
-        runs = _waiting(session, run)
-        silent = _silent(session, worker)
-    if silent:
+    runs, silent = _look(store, worker, run)
+    if silent and not runs:
         heard(store, worker)
-    for one in runs:
+    for number, one in enumerate(runs):
         those = [None] if ids is None else list(chunks(ids))
         places: list[Place] = [(one, sha, some) for sha in (*held, None) for some in those]
-        found = store.write(None, partial(_claim, places, (worker, seconds)), crowded=True)
+        by = By(worker, seconds, silent and number == 0)
+        found = store.write(None, partial(_claim, places, by), crowded=True)
         if found is not None:
             fault("work.claimed_after")
             return found
     return None
 
 
-def _waiting(session: Session, run: str | None) -> Sequence[str]:
-    """The runs that have an item to claim, the longest waiting first. Looking takes no lock."""
-    if run is None:
-        return session.scalars(WAITING_RUNS).all()
-    return [] if session.scalar(OLDEST, {"run": run}) is None else [run]
+def _look(store: Store, worker: str, run: str | None) -> tuple[list[str], bool]:
+    """The runs that have an item to claim, the longest waiting first, and whether it is time to
+    record that the worker was heard."""
+    with store.reading() as session:
+        looked = session.execute(LOOK_AT_RUN if run else LOOK, {"worker": worker, "run": run}).all()
+    ago = looked[0][0]
+    runs = [name for _, name in looked if name is not None]
+    return runs, ago is None or ago >= HEARD_EVERY
 
 
 def _claim(places: Sequence[Place], by: By, session: Session) -> Claim | None:
+    if by.silent:
+        hear(session, by.worker)
     for place in places:
         while (claimed := _take(session, place, by)) is not None:
             claim, counted, error = claimed
@@ -92,30 +100,23 @@ def _claim(places: Sequence[Place], by: By, session: Session) -> Claim | None:
 def _take(session: Session, place: Place, by: By) -> tuple[Claim, int, str | None] | None:
     """Claim the first item of a place: with it, the claims counted against it and its error."""
     run, weights, ids = place
-    told = {"of_run": run, "of_weights": weights, "of_ids": ids, "by": by[0], "seconds": by[1]}
+    among = {"of_run": run, "of_weights": weights, "of_ids": ids}
+    told = {**among, "by": by.worker, "seconds": by.seconds}
     row = session.execute(taking(weights is not None, ids is not None), told).one_or_none()
     if row is None:
         return None
     id, file, sha, version, kind, rows, ask, number, base, error = row
     found = Item(id, WeightsFile(file, sha, version), kind, rows, ask)
-    return Claim(run, found, by[0], number), number - base, error
+    return Claim(run, found, by.worker, number), number - base, error
 
 
 def renew(store: Store, claim: Claim, seconds: float) -> bool:
     """Hold the item for so many seconds from now on. False where the claim was lost."""
     longer: Change = {"free": clock() + seconds}
     held = store.write(None, lambda session: _change(session, claim, longer), crowded=True)
-    with store.reading() as session:
-        silent = _silent(session, claim.worker)
-    if silent:
+    if _look(store, claim.worker, claim.run)[1]:
         heard(store, claim.worker)
     return held
-
-
-def _silent(session: Session, worker: str) -> bool:
-    """Whether it is time to record that the worker was heard."""
-    ago = session.scalar(SILENCE, {"worker": worker})
-    return ago is None or ago >= HEARD_EVERY
 
 
 def finish(store: Store, claim: Claim, answer: bytes, weights: str) -> bool:

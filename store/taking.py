@@ -8,30 +8,47 @@ from __future__ import annotations
 from functools import cache
 from typing import cast
 
-from sqlalchemy import Double, Executable, Select, Table, bindparam, case, select, update
+from sqlalchemy import (
+    Double,
+    Executable,
+    Select,
+    Table,
+    bindparam,
+    case,
+    literal,
+    select,
+    true,
+    update,
+)
 
 from store.clock import clock
 from store.schema import LeaseRow, RunRow, WorkerRow, WorkItemRow
 
 ITEM = cast(Table, WorkItemRow.__table__)
 
-# when the item of a run that has waited longest began to wait
-OLDEST = (
-    select(ITEM.c.free)
-    .where(ITEM.c.run_id == bindparam("run"), ITEM.c.free <= clock())
-    .order_by(ITEM.c.free)
-    .limit(1)
-)
 
-# seconds since a worker was heard
-SILENCE = select(clock() - WorkerRow.heard).where(WorkerRow.name == bindparam("worker"))
+def _look(of_run: bool) -> Select[float | None, str | None]:
+    """Seconds since a worker was heard, beside the runs that have an item to claim.
+
+    One row at least; the run that has waited longest first. Takes no lock.
+    """
+    heard = select(WorkerRow.heard).where(WorkerRow.name == bindparam("worker")).scalar_subquery()
+    runs = (_of_run() if of_run else _of_any()).subquery()
+    alone = select(literal(1).label("one")).subquery()
+    looked = select(clock() - heard, runs.c.run_id).select_from(alone.outerjoin(runs, true()))
+    return looked.order_by(runs.c.free)
 
 
-def _waiting_runs() -> Select[str]:
-    """Runs that are owned and running, by the item of theirs that has waited longest."""
+def _of_run() -> Select[str, float | None]:
+    free = select(ITEM.c.run_id, ITEM.c.free).where(ITEM.c.run_id == bindparam("run"))
+    return free.where(ITEM.c.free <= clock()).order_by(ITEM.c.free).limit(1)
+
+
+def _of_any() -> Select[str, float | None]:
+    """Of runs that are owned and running, when the item that has waited longest began to."""
     oldest = (
         select(ITEM.c.free)
-        .where(ITEM.c.run_id == LeaseRow.run_id, ITEM.c.free.is_not(None))
+        .where(ITEM.c.run_id == LeaseRow.run_id, ITEM.c.free <= clock())
         .order_by(ITEM.c.free)
         .limit(1)
         .scalar_subquery()
@@ -42,11 +59,10 @@ def _waiting_runs() -> Select[str]:
         .where(LeaseRow.owner.is_not(None), LeaseRow.expires > clock(), RunRow.status == "running")
         .subquery()
     )
-    waiting = select(owned.c.run_id).where(owned.c.free <= clock())
-    return waiting.order_by(owned.c.free)
+    return select(owned.c.run_id, owned.c.free).where(owned.c.free.is_not(None))
 
 
-WAITING_RUNS = _waiting_runs()
+LOOK_AT_RUN, LOOK = _look(of_run=True), _look(of_run=False)
 
 
 @cache

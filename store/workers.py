@@ -21,16 +21,18 @@ Answer = dict[str, JsonValue]
 
 def heard(store: Store, worker: str) -> None:
     """Record that this process, under that name, is at work now. Claiming does it too."""
+    store.write(None, lambda session: hear(session, worker), crowded=True)
 
-    def work(session: Session) -> None:
-        now = session.execute(select(clock())).scalar_one()
-        row = session.get(WorkerRow, worker)
-        if row is None:
-            row = WorkerRow(name=worker, since=now)
-            session.add(row)
-        row.host, row.pid, row.heard = socket.gethostname(), os.getpid(), now
 
-    store.write(None, work, crowded=True)
+def hear(session: Session, worker: str) -> None:
+    """The same, within a transaction."""
+    now = session.execute(select(clock())).scalar_one()
+    row = session.get(WorkerRow, worker)
+    if row is None:
+        row = WorkerRow(name=worker, since=now)
+        session.add(row)
+    row.host, row.pid, row.heard = socket.gethostname(), os.getpid(), now
+    session.flush()
 
 
 def heard_since(store: Store, seconds: float) -> int:

@@ -9,7 +9,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ from pipeline.types import (
     UpdateStats,
     Version,
 )
-from store.database import Store
+from store.database import Lease, Store
 from store.invariants import verify
 from store.leases import acquire_lease
 from store.ledger import (
@@ -69,18 +69,37 @@ def made_group(step: int, number: int, task: Task, rng: random.Random) -> Group:
 
 def made_step(step: int, tasks: list[Task]) -> StepRecord:
     rng = random.Random(step)
+    return step_of(step, [made_group(step, n, task, rng) for n, task in enumerate(tasks)])
+
+
+def step_of(step: int, groups: Sequence[Group]) -> StepRecord:
+    """Step of round 1 in which these groups, of GROUP rollouts each, earned what chance gives."""
+    rng = random.Random(step)
     evidence = tuple(
         Evidence("measured", "proxy@0", (-0.5, -0.25), (-1.5, -1.0), 40) for _ in range(GROUP)
     )
     credited = []
-    for number, task in enumerate(tasks):
-        group = made_group(step, number, task, rng)
+    for group in groups:
         rewards = tuple(rng.random() for _ in range(GROUP))
         judged = Judged(group, evidence, tuple(range(GROUP)), rewards, {"form": rewards})
         credited.append(Credited(judged, rewards, rewards))
     stats = UpdateStats(0.1, 0.1, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1, 1, 0, 0)
     versions = (Version(f"solver@{step}", "solver", step, (f"solver@{step - 1}",)),)
     return StepRecord(1, step, tuple(credited), (), {"solver": stats}, versions)
+
+
+def begun(store: Store, tasks: Sequence[Task], ttl: float = 600) -> Lease:
+    """A run that stands before its first step."""
+    run = create_run(store, NewRun("{}", "0", {}, 1, 1))
+    lease = acquire_lease(store, run, "bench", ttl)
+    record_seed_tasks(store, lease, tasks)
+    start = (Version("solver@0", "solver", 0), Version("proxy@0", "proxy", 0))
+    record_checkpoint(store, lease, Point(run, 0, "round-000", "0", start))
+    close_stage(store, lease, 0, "checkpoint")
+    record_probes(store, lease, 0, ())
+    close_stage(store, lease, 0, "probe")
+    close_stage(store, lease, 1, "propose")
+    return lease
 
 
 def timed(call: Callable[[], T]) -> tuple[float, T]:
@@ -93,16 +112,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         file = Path(folder) / "bench.db"
         store = Store.open(str(file))
-        run = create_run(store, NewRun("{}", "0", {}, 1, 1))
-        lease = acquire_lease(store, run, "bench", 600)
         tasks = [Task(f"seed-{n}", f"question {n}", "seven", "rule") for n in range(TASKS)]
-        record_seed_tasks(store, lease, tasks)
-        start = (Version("solver@0", "solver", 0), Version("proxy@0", "proxy", 0))
-        record_checkpoint(store, lease, Point(run, 0, "round-000", "0", start))
-        close_stage(store, lease, 0, "checkpoint")
-        record_probes(store, lease, 0, ())
-        close_stage(store, lease, 0, "probe")
-        close_stage(store, lease, 1, "propose")
+        lease = begun(store, tasks)
+        run = lease.run
         steps = [made_step(step, tasks) for step in range(1, STEPS + 1)]
         spent = sorted(timed(lambda r=record: record_step(store, lease, r))[0] for record in steps)
         count = TASKS * GROUP

@@ -39,7 +39,7 @@ WEIGHTS = WeightsFile("w.safetensors", "5" * 64, "solver@1")
 HELD = 0.5  # seconds of a lease
 WORKERS = 4
 _FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["tests.study_queue_kills"])
+_FORKED.set_forkserver_preload(["store.invariants", "store.work"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +179,10 @@ def address(kind: str, folder: Path) -> Iterator[str]:
         import pgserver  # noqa: PLC0415 - only where it is asked for
 
         running = pgserver.get_server(folder / "pg", cleanup_mode="delete")
-        yield parse_url(running.get_uri()).render_as_string(hide_password=False)
-        running.cleanup()
+        try:
+            yield parse_url(running.get_uri()).render_as_string(hide_password=False)
+        finally:
+            running.cleanup()
     else:
         yield kind
 

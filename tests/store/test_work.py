@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
-import time
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
-from store_story import Writer, new_run
+from store_story import Writer
+from work_story import NEW, OLD, PAST, answer, claimed, item, owned, violations
 
-from pipeline.items import Claim, Item, ItemFailed, Queue, WeightsFile
+from pipeline.items import Claim, ItemFailed, Queue
 from store.claims import CLAIMS, ERRORS
-from store.database import Lease, Store
+from store.database import Store
 from store.errors import LostLease, Unknown
-from store.invariants import verify
 from store.leases import acquire_lease, release_lease
 from store.ledger import finish as finish_run
 from store.work import (
@@ -26,38 +23,10 @@ from store.work import (
     drop,
     finish,
     give_back,
-    heard,
-    heard_since,
-    listed_workers,
     put,
     renew,
     tally,
 )
-
-OLD, NEW = (WeightsFile(f"{c}.safetensors", c * 64, f"solver@{n}") for n, c in enumerate("ab"))
-PAST = -1.0  # seconds of a lease that has expired when it begins
-
-
-def item(name: str, weights: WeightsFile = OLD, rows: int = 8) -> Item:
-    return Item(name, weights, "sample", rows, f"ask {name}".encode())
-
-
-def owned(store: Store, name: str = "a") -> Lease:
-    return acquire_lease(store, new_run(store, name), f"owner-{name}", 600)
-
-
-def claimed(store: Store, worker: str = "w", seconds: float = 60.0, **more: object) -> Claim:
-    found = claim(store, worker, seconds, **more)  # type: ignore[arg-type]
-    assert found is not None
-    return found
-
-
-def answer(store: Store, one: Claim, told: bytes = b"told") -> bool:
-    return finish(store, one, told, one.item.weights.sha256)
-
-
-def violations(store: Store) -> object:
-    return verify(store)["violations"]
 
 
 def test_an_item_is_put_out_once_claimed_once_and_answered_once(store: Store) -> None:
@@ -287,56 +256,6 @@ def test_a_committed_step_forgets_its_items_and_a_killed_one_keeps_them(store: S
     assert violations(store) == []
 
 
-def test_a_tally_counts_every_item_once_and_says_how_long_it_waited(store: Store) -> None:
-    lease = owned(store)
-    put(store, lease, [item(f"{n}", rows=n) for n in range(4)])
-    assert (tally(store, "runa").waited, tally(store, "runa").waited_99) == (None, None)
-    time.sleep(0.05)
-    first, second = claimed(store, "u"), claimed(store, "v", PAST)
-    answer(store, first)
-    answer(store, claimed(store, "u", ids=[second.item.id]))
-    told = tally(store, "runa")
-    assert (told.open, told.claimed, told.done, told.failed, told.dropped) == (2, 0, 2, 0, 0)
-    assert (told.redone, told.rows, told.workers) == (1, 0 + 1, 1)
-    assert told.waited is not None
-    assert told.waited_99 is not None
-    assert 0.04 <= told.waited <= told.waited_99 < 30
-    assert told.worked >= 0.0
-
-
-def test_workers_are_heard_when_they_ask_and_listed_the_newest_first(store: Store) -> None:
-    assert (heard_since(store, 60), listed_workers(store)) == (0, [])
-    put(store, owned(store), [item("i")])
-    heard(store, "early")
-    assert claimed(store, "busy").item.id == "i"
-    assert claim(store, "idle", 60) is None
-    assert heard_since(store, 60) == 3
-    rows = {row["name"]: row for row in listed_workers(store)}
-    assert {name: row["items"] for name, row in rows.items()} == {"early": 0, "busy": 1, "idle": 0}
-    assert all(isinstance(row["pid"], int) and row["host"] for row in rows.values())
-    json.dumps(list(rows.values()))
-    with store.writing(None) as session:
-        session.execute(text("UPDATE worker SET heard = heard - 100 WHERE name = 'early'"))
-    assert heard_since(store, 60) == 2
-    assert {row["name"] for row in listed_workers(store, 60)} == {"busy", "idle"}
-    heard(store, "early")
-    assert listed_workers(store)[0]["name"] == "early"
-
-
-def test_a_worker_that_asks_often_is_recorded_seldom(store: Store) -> None:
-    heard(store, "w")
-    (before,) = listed_workers(store)
-    for _ in range(5):
-        assert claim(store, "w", 60) is None
-    (after,) = listed_workers(store)
-    assert after["begun"] == pytest.approx(after["heard"])
-    assert after["heard"] > before["heard"]  # type: ignore[operator]
-    with store.writing(None) as session:
-        session.execute(text("UPDATE worker SET heard = heard - 100"))
-    assert claim(store, "w", 60) is None
-    assert listed_workers(store, 60) != []
-
-
 def test_nobody_answers_for_an_item_that_is_not_there(store: Store) -> None:
     put(store, owned(store), [item("i")])
     one = claimed(store)
@@ -366,68 +285,3 @@ def test_many_workers_at_once_share_the_items_out_without_a_doubled_claim(store:
     assert found == {name: f"ask {name}".encode() for name in taken}
     told = tally(store, "runa")
     assert (told.done, told.redone, told.late) == (60, 0, 0)
-
-
-# what was changed behind the store's back, and the invariants that must notice
-DAMAGE = {
-    "UPDATE work_item SET number = 0 WHERE id = 'done'": {"I2"},
-    "UPDATE work_item SET worker = NULL WHERE id = 'done'": {"I2"},
-    "UPDATE work_item SET state = 'failed', answer = NULL WHERE id = 'done'": {"I8"},
-    "UPDATE work_item SET epoch = 9 WHERE id = 'open'": {"I7"},
-    "UPDATE work_item SET step = 0 WHERE id = 'open'": {"I13"},
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_queue_changed_behind_its_back_is_noticed(told: Store, damage: str) -> None:
-    lease = acquire_lease(told, "runa", "damaged", 600)
-    with told.writing(None) as session:
-        session.execute(text("UPDATE run SET status = 'stopped'"))
-        session.execute(text("UPDATE stop SET status = 'stopped'"))
-    put(told, lease, [item("done"), item("open")])
-    answer(told, claimed(told, run="runa"))
-    assert violations(told) == []
-    with told.writing(None) as session:
-        session.execute(text(damage))
-    found = violations(told)
-    assert isinstance(found, list)
-    assert {one["invariant"] for one in found if isinstance(one, dict)} == DAMAGE[damage]
-
-
-def test_a_finished_run_with_an_open_item_is_noticed(told: Store) -> None:
-    put(told, acquire_lease(told, "runa", "late", 600), [item("open")])
-    found = violations(told)
-    assert isinstance(found, list)
-    assert [one["found"] for one in found if isinstance(one, dict)] == [
-        "1 are open in a run that is done"
-    ]
-
-
-@pytest.mark.parametrize("held", [(), (OLD.sha256,)])
-def test_a_claim_reads_one_row_of_an_index_however_many_are_closed(
-    store: Store, held: tuple[str, ...]
-) -> None:
-    lease = owned(store)
-    put(store, lease, [item(f"{n:04d}") for n in range(3000)])
-    with store.writing(None) as session:
-        closed = "state = 'done', answer = ask, free = NULL, number = 1, worker = 'w', finished = 0"
-        session.execute(text(f"UPDATE work_item SET {closed} WHERE id < '2900'"))
-        if not store.sqlite:
-            session.execute(text("ANALYZE work_item"))
-    told = "\n".join(plan(store, held))
-    assert "ix_work_item_run_id_" in told
-    assert "free" in told
-    assert not any(word in told for word in ("Seq Scan", "SCAN", "Sort", "TEMP B-TREE")), told
-
-
-def plan(store: Store, held: tuple[str, ...]) -> list[str]:
-    """How the database finds the item of a claim."""
-    clock = "((julianday('now') - 2440587.5) * 86400.0)" if store.sqlite else (
-        "extract(epoch FROM statement_timestamp())::float8"
-    )  # fmt: skip
-    query = f"SELECT id FROM work_item WHERE run_id = 'runa' AND free <= {clock}"
-    query += f" AND weights = '{held[0]}'" if held else ""
-    query += " ORDER BY free, position LIMIT 1"
-    explain = "EXPLAIN QUERY PLAN" if store.sqlite else "EXPLAIN"
-    with store.reading() as session:
-        return [str(row[-1]) for row in session.execute(text(f"{explain} {query}"))]
