@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -56,7 +59,7 @@ class Hands:
 
     def __init__(self, home: Home, name: str, make: Make = engines_of) -> None:
         self._home, self._make = home, make
-        self._file = home.root / "scratch" / f"worker-{name}.safetensors"
+        self._file = home.root / "scratch" / f"{name}.safetensors"
         self._config: RunConfig | None = None
         self._engines: dict[str, WeightedEngine] = {}
         self._holds: dict[str, WeightsFile] = {}
@@ -99,6 +102,29 @@ class Hands:
         self._makers = self._make(job.config)
         self._open.callback(self._makers.close)
         self._config = job.config
+
+
+def worker_name() -> str:
+    """A name that no other process has, and that tells which one it is."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def sweep(home: Home) -> None:
+    """Remove what workers of this machine were killed over while they read weights."""
+    for file in (home.root / "scratch").glob(f"{socket.gethostname()}-*.safetensors"):
+        pid = file.stem.rsplit("-", 2)[1]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            file.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _alike(one: RunConfig, other: RunConfig) -> bool:

@@ -6,9 +6,6 @@ Killed or frozen, it loses that one item to another; whatever it answers too lat
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,7 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from flows.display import clock
 from flows.errors import Refusal
-from flows.hands import Hands, Job
+from flows.hands import Hands, Job, sweep, worker_name
 from flows.home import Home, make_home
 from flows.live import repeat_exactly
 from flows.owning import Interrupted, deaf, stoppable
@@ -88,17 +85,13 @@ class Tally:
         return said + (f", {self.faults} given back with an error" if self.faults else "")
 
 
-def worker_name() -> str:
-    """A name that no other process has."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-
-
 def work(home: Home, shift: Shift) -> Tally:
     """Work until the shift is over, or Ctrl-C or SIGTERM ends it; lines on stderr tell how it goes.
 
     Raises Refusal where item after item fails here, and Unknown for a run that is not there.
     """
     make_home(home)
+    sweep(home)
     repeat_exactly()
     disable_progress_bar()
     shown, began, name = console(stderr=True), time.monotonic(), worker_name()

@@ -228,7 +228,8 @@ class _Patience:
             self._told *= 3
             self._say(
                 f"waiting for workers: {left} of {self._items} items of this call are open, and no "
-                f"answer came for {quiet:.0f} s; `coclimb worker` starts one"
+                f"answer came for {quiet:.0f} s; `coclimb workers` lists who answers, `coclimb "
+                "worker` starts one"
             )
         time.sleep(self._pause)
         self._pause = min(2 * self._pause, LONGEST)
