@@ -89,6 +89,9 @@ class Lines:
             trainee.restore(folder)
         torch.set_rng_state(load_file(folder / RANDOM)["torch"])
 
+    def close(self) -> None:
+        return  # the weights end with this process
+
     def _apply(self, stats: dict[Line, UpdateStats], step: int) -> dict[Line, UpdateStats]:
         """Take the step that was gathered, once all of it is known to be finite."""
         for line, update in stats.items():

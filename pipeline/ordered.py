@@ -43,6 +43,10 @@ class Hands(Protocol):
         """Read it back. Raises ValueError for another base."""
         ...
 
+    def close(self) -> None:
+        """End what was started, once."""
+        ...
+
 
 class Ordered:
     """Fills the Learner and Saved ports.
@@ -99,3 +103,7 @@ class Ordered:
     def restore(self, folder: Path) -> None:
         """Go on from what `save` wrote: the next step is that of an uninterrupted run."""
         self._hands.restore(folder)
+
+    def close(self) -> None:
+        """End what holds the weights; nothing but the versions is answered afterwards."""
+        self._hands.close()

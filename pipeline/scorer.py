@@ -9,6 +9,7 @@ Axes: T packed tokens, S policy slots, A answer slots, V vocabulary.
 from __future__ import annotations
 
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +116,9 @@ def _recompute_layers(model: PreTrainedModel) -> None:
     tokens = torch.zeros((1, 2), dtype=torch.long, device=model.device)
     with torch.no_grad():
         before = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    with catch_warnings():
+        simplefilter("ignore", FutureWarning)  # newer releases of transformers rename it
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True

@@ -16,8 +16,10 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import nn
+from transformers.utils.logging import disable_progress_bar
 
 from pipeline.exactly import repeat_exactly
 from pipeline.launch.messages import (
@@ -94,6 +96,7 @@ class Wire:
 def main(folder: Path) -> None:
     """Serve the group whose folder this is until it is ended."""
     repeat_exactly()
+    disable_progress_bar()
     with Wire(folder) as wire:
         wire.hello()
         job = read_file(JOBS, folder / JOB)
@@ -160,3 +163,6 @@ def told(lines: Lines, updates: dict[Line, UpdateStats] | None = None) -> Answer
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    dist.destroy_process_group()
+    logging.shutdown()
+    os._exit(0)  # taking torch down in good order would take seconds, for nothing

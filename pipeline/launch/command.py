@@ -8,18 +8,18 @@ import sys
 from pathlib import Path
 
 import pipeline
-from pipeline.launch.messages import Job
 
 CHILD = "pipeline.launch.child"
 
 
-def command(job: Job, folder: Path) -> list[str]:
-    """The launcher of the running interpreter. Its settings stand in a file of the folder, so that
-    none are taken from a user's own."""
+def command(folder: Path, processes: int, module: str = CHILD) -> list[str]:
+    """Start so many processes of a module, each with the folder as its argument, by the launcher
+    of the running interpreter. Its settings stand in a file of the folder: none are a user's own.
+    """
     settings = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": "MULTI_GPU",  # torch's launcher; each process picks its device itself
-        "num_processes": job.config.learner.processes,
+        "num_processes": processes,
         "num_machines": 1,
         "machine_rank": 0,
         "main_process_port": 0,  # any free one
@@ -30,7 +30,7 @@ def command(job: Job, folder: Path) -> list[str]:
     file = folder / "accelerate.json"
     file.write_text(json.dumps(settings))
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file)]
-    return [*launcher, "--module", CHILD, str(folder)]
+    return [*launcher, "--module", module, str(folder)]
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -36,7 +36,8 @@ from pipeline.launch.messages import (
 )
 
 GRACE = 10.0  # seconds that the processes have to end by themselves
-QUOTED = 20  # last lines of the log that an error quotes
+LATE = 3.0  # seconds in which the others, and the launcher, tell what befell them
+QUOTED = 6  # last lines of the log that an error quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,11 @@ class GroupFailed(RuntimeError):
 
 
 class Process:
-    """The asker's end of one process; rank -1 until it has said who it is."""
+    """The asker's end of one process; rank -1 until it has said who it is; over once
+    it is gone."""
 
     def __init__(self, link: socket.socket) -> None:
-        self.link, self.rank, self.pid = link, -1, 0
+        self.link, self.rank, self.pid, self.over = link, -1, 0, False
         self._read = b""
 
     def lines(self) -> list[bytes] | None:
@@ -79,12 +81,13 @@ class Process:
 
     def kill(self) -> None:
         """End the process and its group at once, unless it is gone: its number may be another's."""
+        if self.over or not self.pid:
+            return
         with suppress(OSError):
-            if self.pid and self.link.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"":
+            if self.link.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"":
                 return
         with suppress(ProcessLookupError):
-            if self.pid:
-                os.killpg(os.getpgid(self.pid), signal.SIGKILL)
+            os.killpg(os.getpgid(self.pid), signal.SIGKILL)
 
 
 class Group:
@@ -100,25 +103,35 @@ class Group:
         self.folder = Path(tempfile.mkdtemp(prefix="coclimb-learner-"))  # the user's own alone
         self._processes: list[Process] = []
         self._busy, self._closed = True, False
+        self._troubles: list[str] = []
         launch.log.parent.mkdir(parents=True, exist_ok=True)
         self._logged = launch.log.stat().st_size if launch.log.exists() else 0
-        write_file(JOBS, launch.job, self.folder / JOB)
         self._door = socket.socket(socket.AF_UNIX)
-        self._door.bind(str(self.folder / SOCKET))
-        self._door.listen(self.size)
-        with launch.log.open("ab") as log:
-            self._launcher = subprocess.Popen(
-                command(launch.job, self.folder),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment(launch.threads),
-                start_new_session=True,
-            )
         with ExitStack() as undo:
+            undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            write_file(JOBS, launch.job, self.folder / JOB)
+            self._door.bind(str(self.folder / SOCKET))
+            self._door.listen(self.size)
+            self._launcher = self._start()
             undo.callback(self.close)
             self.first = self._answers("start", launch.start_seconds)
             undo.pop_all()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.launch.log.open("ab") as log:
+            return subprocess.Popen(
+                command(self.folder, self.size),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment(self.launch.threads),
+                start_new_session=True,
+            )
+
+    def file(self, name: str) -> Path:
+        """Where a file stands that is handed over. Raises GroupFailed after the end."""
+        self._check_open()
+        return self.folder / name
 
     def ask(self, ask: Ask) -> Answer:
         """Have every process do it, and return what they all answer.
@@ -126,14 +139,20 @@ class Group:
         Raises GroupFailed where a process is lost, fails, takes too long or answers otherwise than
         the others; the group is then ended.
         """
-        if self._closed:
-            raise GroupFailed("the learner's processes have been ended")
+        if self._busy:  # whoever asked before was interrupted: answers would come out of order
+            self.close()
+        self._check_open()
         self._busy = True
         line = line_of(ASKS, ask)
         for process in self._processes:
             with suppress(OSError):  # one that is gone is found when it is listened to
                 process.link.sendall(line)
         return self._answers(ask.do, self.launch.answer_seconds)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of the launcher and of every process that has said who it is."""
+        return self._launcher.pid, *(process.pid for process in self._processes if process.pid)
 
     def close(self) -> None:
         """End every process: by asking where they wait for an ask, else at once."""
@@ -147,6 +166,7 @@ class Group:
                 self._wait(GRACE)
         for process in self._processes:
             process.kill()
+        self._launcher.terminate()  # it ends what it has started and who has not come here yet
         self._wait(GRACE)
         if self._launcher.poll() is None:
             os.killpg(self._launcher.pid, signal.SIGKILL)
@@ -161,52 +181,68 @@ class Group:
         until = time.monotonic() + seconds
         while len(found) < self.size:
             for process in self._heard():
-                lines = process.lines()
-                if lines is None:
-                    self._fail(f"process {process.rank} of {self.size} is gone, asked to {asked}")
-                for line in lines:
-                    self._take(process, line, found, asked)
+                self._listen(process, found)
             if self._launcher.poll() is not None:
-                self._fail(f"the processes have ended, asked to {asked}")
+                self._troubles.append("the processes have ended")
+            if self._troubles:
+                self._fail(asked, found)
             if time.monotonic() > until:
-                self._fail(f"{asked} took more than {seconds:.0f} s")
+                self._troubles.append(f"{asked} took more than {seconds:.0f} s")
+                self._fail(asked, found)
         if any(answer != found[0] for answer in found.values()):
-            self._fail(f"the processes have come apart: {found}")
+            self._troubles.append(f"the processes have come apart: {found}")
+            self._fail(asked, found)
         self._busy = False
         return found[0]
 
-    def _take(self, process: Process, line: bytes, found: dict[int, Answer], asked: str) -> None:
-        """One line of a process: who it is at first, then what became of an ask."""
-        if process.rank < 0:
-            hello = HELLOS.validate_json(line)
-            process.rank, process.pid = hello.rank, hello.pid
-            return
-        answer = ANSWERS.validate_json(line)
-        if answer.failed == "error":
-            self._fail(f"process {process.rank} of {self.size}, asked to {asked}: {answer.said}")
-        found[process.rank] = answer
+    def _listen(self, process: Process, found: dict[int, Answer]) -> None:
+        """Take in what a process says: who it is at first, then what became of an ask."""
+        lines = process.lines()
+        if lines is None:
+            process.over = True
+            self._troubles.append(f"process {process.rank} of {self.size} is gone")
+        for line in lines or ():
+            if process.rank < 0:
+                hello = HELLOS.validate_json(line)
+                process.rank, process.pid = hello.rank, hello.pid
+                continue
+            answer = ANSWERS.validate_json(line)
+            if answer.failed == "error":
+                self._troubles.append(f"process {process.rank} of {self.size}: {answer.said}")
+            found[process.rank] = answer
 
     def _heard(self) -> Iterator[Process]:
         """Processes that have something to say, within a moment; who is new is let in."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._door, selectors.EVENT_READ)
             for process in self._processes:
-                selector.register(process.link, selectors.EVENT_READ, process)
+                if not process.over:
+                    selector.register(process.link, selectors.EVENT_READ, process)
             for key, _ in selector.select(0.2):
                 if isinstance(key.data, Process):
                     yield key.data
                 else:
                     self._processes.append(Process(self._door.accept()[0]))
 
-    def _fail(self, reason: str) -> NoReturn:
-        """End the group, and say why with the last lines of its log."""
-        self._wait(3.0)  # for the launcher's own account of it
+    def _fail(self, asked: str, found: dict[int, Answer]) -> NoReturn:
+        """End the group, and say why: what befell its processes, and the end of their log."""
+        until = time.monotonic() + LATE
+        while time.monotonic() < until and self._launcher.poll() is None:
+            for process in self._heard():  # one lost takes others along: which was first is told
+                self._listen(process, found)
         self.close()
         with self.launch.log.open("rb") as log:
             log.seek(self._logged)
             last = log.read().decode(errors="replace").splitlines()[-QUOTED:]
+        reason = "; ".join(dict.fromkeys(self._troubles))
         quoted = "\n".join(f"  | {line}" for line in last)
-        raise GroupFailed(f"the learner: {reason}\n{self.launch.log} ends:\n{quoted}")
+        raise GroupFailed(
+            f"the learner, asked to {asked}: {reason}\n{self.launch.log} ends:\n{quoted}"
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise GroupFailed("the learner's processes have been ended")
 
     def _wait(self, seconds: float) -> None:
         with suppress(subprocess.TimeoutExpired):

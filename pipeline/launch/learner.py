@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,16 +21,19 @@ from pipeline.types import Line, UpdateStats, Version
 class LaunchedLearner(Ordered):
     """Fills the Learner and Saved ports as `PolicyLearner` does, with other processes' weights.
 
-    Raises GroupFailed where a process is lost, fails or takes too long; none is left then.
+    Raises GroupFailed where a process is lost, fails or takes too long, and none is left then;
+    ValueError for more processes than GPUs.
     """
 
     def __init__(self, launch: Launch, splice: Splice, publish_to: Mapping[Line, Publish]) -> None:
+        wanted, there = launch.job.config.learner.processes, torch.cuda.device_count()
+        if launch.job.device == "cuda" and there < wanted:
+            raise ValueError(
+                f"learner.processes is {wanted} and torch sees {there} GPUs here, one for each; "
+                f"set learner.processes={there}"
+            )
         self.group = Group(launch)
         super().__init__(Remote(self.group), launch.job.config, splice, publish_to)
-
-    def close(self) -> None:
-        """End the processes; the learner answers nothing afterwards but its versions."""
-        self.group.close()
 
 
 class Remote:
@@ -43,18 +47,18 @@ class Remote:
         return dict(self._versions)
 
     def take(self, order: Order) -> dict[Line, UpdateStats]:
-        file = self.group.folder / "order.json"
+        file = self.group.file("order.json")
         write_file(ORDERS, order, file)
         return self._ask(Ask("take", str(file))).updates
 
     def study(self, lesson: Lesson) -> dict[Line, UpdateStats]:
-        file = self.group.folder / "lesson.json"
+        file = self.group.file("lesson.json")
         write_file(LESSONS, lesson, file)
         return self._ask(Ask("study", str(file))).updates
 
     def state(self, line: Line) -> Mapping[str, Tensor]:
         """Read from a file that goes again: nothing of it is shared with the processes."""
-        file = self.group.folder / f"{line}.safetensors"
+        file = self.group.file(f"{line}.safetensors")
         self._ask(Ask("state", str(file), line))
         state: dict[str, Tensor] = load_file(file)
         file.unlink()
@@ -65,6 +69,9 @@ class Remote:
 
     def restore(self, folder: Path) -> None:
         self._ask(Ask("restore", str(folder.resolve())))
+
+    def close(self) -> None:
+        self.group.close()
 
     def _ask(self, ask: Ask) -> Answer:
         answer = self.group.ask(ask)

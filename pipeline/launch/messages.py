@@ -18,6 +18,7 @@ from pipeline.order import Lesson, Order
 from pipeline.types import Line, UpdateStats, Version
 
 T = TypeVar("T")
+Device = Literal["cpu", "cuda"]
 JOB, SOCKET = "job.json", "socket"
 
 
@@ -31,7 +32,7 @@ class Job:
 
     config: RunConfig
     place: str
-    device: Literal["cpu", "cuda"]
+    device: Device
 
 
 @dataclass(frozen=True, slots=True)
