@@ -15,8 +15,9 @@ from typing import Literal
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from flows.bases import Bases
 from flows.doctor import Finding, tell
-from flows.engines import Bases, Dtype, Engines
+from flows.engines import Dtype, Engines
 from flows.environment import installed
 from flows.errors import Refusal
 from pipeline.config import RunConfig

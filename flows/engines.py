@@ -1,4 +1,4 @@
-"""Copies of the base, and the engines over them that a configuration asks for.
+"""The engines that a configuration asks for.
 
 A run asks its engines whole, shard by shard, or through its queue (`Engines.asked`); who answers,
 here or in a worker, has them bare (`Engines.bare`).
@@ -6,126 +6,29 @@ here or in a worker, has them bare (`Engines.bare`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from agents.prompts import Style
-from flows.errors import Refusal
-from pipeline.config import ModelConfig, RunConfig
-from pipeline.engine.local import LocalEngine
+from flows.bases import Bases
+from pipeline.config import RunConfig
 from pipeline.engine.parity import Against, Paired, Probe
 from pipeline.engine.queued import Outlet, Queued
 from pipeline.engine.served import ServedEngine, Serving
 from pipeline.engine.sharded import Sharded
 from pipeline.model_folder import find_folder
 from pipeline.parity import Limits, Parity
-from pipeline.policy import (
-    State,
-    borrowed,
-    encode,
-    end_ids,
-    load_policy,
-    longest_row,
-    merged_state,
-    pick_device,
-    replica,
-    wrap_lora,
-)
+from pipeline.policy import DTYPES, encode
 from pipeline.ports import WeightedEngine
-from pipeline.published import Format
-from pipeline.trainee import DTYPES
 from pipeline.types import Line
 
 Dtype = Literal["float32", "bfloat16"]
-TINY = Path(__file__).resolve().parent.parent / "pipeline" / "worlds" / "tiny_base"
-
-
-class Bases:
-    """Copies of one base model, its tokenizer, its prompt style and how much it can read."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        self.config = config
-        self.place = place_of(config)
-        self.device = pick_device(config.device)
-        self._first, self.tokenizer = load_policy(
-            self.place, dtype=torch.float32, device=self.device
-        )
-        self.style = style_of(self.place, self.tokenizer)
-        self.context = longest_row(self._first)
-        self.ends = end_ids(self._first, self.tokenizer)
-
-    def trainable(self) -> PreTrainedModel:
-        model, _ = load_policy(self.place, dtype=torch.float32, device=self.device)
-        if self.config.lora_rank > 0:
-            # peft's wrapper answers as the model it wraps
-            wrapped = wrap_lora(model, self.config.lora_rank, self.config.lora_alpha)
-            return cast(PreTrainedModel, wrapped)
-        return model
-
-    def engine(self, dtype: str, version: str) -> LocalEngine:
-        """The local engine over a copy of the base, with weights of its own."""
-        return self._local(replica(self._first, DTYPES[dtype]), version)
-
-    def batching(self, dtype: str, version: str) -> WeightedEngine:
-        """The same, sampling by transformers' continuous batching. Raises Refusal without it."""
-        try:
-            from pipeline.engine.batching import BatchingEngine  # noqa: PLC0415 - may be missing
-        except ImportError as error:
-            raise Refusal(
-                f'engine.sampler "batching": this transformers cannot do it ({error})',
-                remedy="pip install 'transformers>=5.17', or use engine.sampler=local",
-            ) from error
-        model = replica(self._first, DTYPES[dtype])
-        twin = borrowed(model, merged_state(model), DTYPES[dtype])
-        return BatchingEngine(self._local(model, version), twin, self.ends)
-
-    def reading(self, state: State, dtype: str, version: str) -> LocalEngine:
-        """The local engine over these very weights: not copied where they are in `dtype`."""
-        return self._local(borrowed(self._first, state, DTYPES[dtype]), version)
-
-    def state(self) -> dict[str, Tensor]:
-        """The base's own weights, by their plain names."""
-        return merged_state(self._first)
-
-    def _local(self, model: PreTrainedModel, version: str) -> LocalEngine:
-        pad = self.tokenizer.pad_token_id
-        return LocalEngine(
-            model,
-            eos_ids=self.ends,
-            pad_id=pad if isinstance(pad, int) else 0,
-            version=version,
-            words=len(self.tokenizer),
-        )
-
-    def format(self, dtype: str) -> Format:
-        """How an engine of that format holds them."""
-        return Format(DTYPES[dtype], frozenset(name for name, _ in self._first.named_buffers()))
 
 
 def alone(config: RunConfig) -> RunConfig:
     """The configuration of a run for who looks at it without being it: nothing is queued."""
     return config.model_copy(update={"work": config.work.model_copy(update={"queue": False})})
-
-
-def style_of(place: str, tokenizer: PreTrainedTokenizerBase) -> Style:
-    """Plain where the base's own file says so, chat with a chat template, else instructed."""
-    made = Path(place) / "coclimb.json"
-    if made.is_file() and json.loads(made.read_text()).get("style") == "plain":
-        return "plain"
-    return "chat" if tokenizer.chat_template else "instructed"
-
-
-def place_of(config: ModelConfig) -> str:
-    """The folder or Hub name of the base."""
-    return str(TINY) if config.base == "tiny" else config.base
 
 
 def context_of(config: RunConfig, longest: int) -> int:

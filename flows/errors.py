@@ -51,6 +51,10 @@ KNOWN: dict[str, tuple[int, str]] = {
         "nothing committed was lost; `coclimb resume` goes on",
     ),
     "pipeline.engine.served.NotServed": (REFUSED, ""),
+    "pipeline.launch.group.GroupFailed": (
+        FAILED,
+        "nothing committed was lost; `coclimb resume` goes on",
+    ),
     "flows.restore.Diverged": (REFUSED, ""),
     "sqlalchemy.exc.DBAPIError": (FAILED, "is the store reachable? `coclimb doctor` looks"),
     "torch.OutOfMemoryError": (

@@ -12,7 +12,8 @@ from typing import Protocol
 
 import torch
 
-from flows.engines import Bases, Engines
+from flows.bases import Bases
+from flows.engines import Engines
 from flows.home import Home
 from flows.live import shared_folder
 from pipeline.config import RunConfig

@@ -22,9 +22,11 @@ from pipeline.advantages import ADVANTAGES
 from pipeline.config import MeterName, RunConfig, Section
 from pipeline.objectives import DIVERGENCES
 from pipeline.offline import OBJECTIVES
+from pipeline.optimizers import OPTIMIZERS
 from pipeline.ports import Generator, Meter, Verifier
 from pipeline.rewards import REWARDS
 from pipeline.rewards.transforms import TRANSFORMS
+from pipeline.spread import SPREADS
 from pipeline.surrogates import SURROGATES
 from store.schema import STAGES
 
@@ -38,7 +40,7 @@ MAY_IMPORT = {
 PACKAGES = {
     "pipeline": {
         "torch", "transformers", "accelerate", "safetensors", "pydantic", "numpy",
-        "huggingface_hub", "tokenizers", "peft", "vllm", "fsspec",
+        "huggingface_hub", "tokenizers", "peft", "vllm", "fsspec", "bitsandbytes",
     },
     "agents": {"torch", "transformers", "math_verify"},
     "store": {"sqlalchemy", "alembic", "pydantic", "pydantic_core", "psycopg", "_typeshed"},
@@ -78,6 +80,8 @@ FLOORS = {
     "pipeline.parents": 1,
     "pipeline.batch": 1,
     "pipeline.parity": 1,
+    "pipeline.dealing": 1,
+    "pipeline.order": 1,
     "pipeline.measures": 1,
     "pipeline.ports": 2,
     "pipeline.crew": 2,
@@ -94,7 +98,15 @@ FLOORS = {
     "pipeline.published": 3,
     "pipeline.copies": 3,
     "pipeline.pruning": 3,
+    "pipeline.team": 3,
+    "pipeline.kept": 3,
+    "pipeline.optimizers": 3,
+    "pipeline.spread": 3,
     "pipeline.trainee": 3,
+    "pipeline.gradient": 3,
+    "pipeline.ordered": 3,
+    "pipeline.launch": 3,
+    "pipeline.exactly": 3,
     "pipeline.student": 3,
     "pipeline.learner": 3,
     "pipeline.worlds": 3,
@@ -112,6 +124,7 @@ TRAINING = (
     "pipeline.study",
     "pipeline.syncing",
     "pipeline.learner",
+    "pipeline.launch.learner",
     "agents",
 )
 TRUTH = ("pipeline.worlds", "pipeline.environments", "pipeline.evaluation")
@@ -196,6 +209,7 @@ def test_only_flows_names_prefect_and_its_assembly_names_concrete_parts() -> Non
         "pipeline.engine.local",
         "pipeline.engine.served",
         "pipeline.learner",
+        "pipeline.launch.learner",
         "pipeline.proxy",
         "agents.solver",
     }
@@ -204,7 +218,7 @@ def test_only_flows_names_prefect_and_its_assembly_names_concrete_parts() -> Non
         "flows.server",
     }
     naming = {m for m in modules() if m.startswith("flows") and imports(m) & concrete}
-    assert naming == {"flows.assemble", "flows.engines"}
+    assert naming == {"flows.assemble", "flows.bases", "flows.engines"}
 
 
 def test_a_module_of_the_ground_imports_from_its_floor_or_lower() -> None:
@@ -273,6 +287,8 @@ def choices(section: str, field: str) -> set[str]:
         ("objective", "surrogate", SURROGATES.keys()),
         ("objective", "divergence", DIVERGENCES.keys()),
         ("offline", "objective", OBJECTIVES.keys() | {"none"}),
+        ("learner", "spread", SPREADS.keys()),
+        ("learner", "optimizer", OPTIMIZERS.keys()),
         ("generator", "kind", GENERATORS.keys() | {"none"}),
         ("verifier", "kind", VERIFIERS.keys()),
     ],

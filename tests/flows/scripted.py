@@ -20,7 +20,7 @@ from agents.verifiers.perplexity import Perplexity
 from agents.verifiers.tools import Tools
 from flows.assemble import Parts
 from flows.home import Home, make_home
-from flows.live import Live, Place, come_alive
+from flows.live import Assemble, Live, Place, come_alive
 from flows.owning import Owning
 from flows.progress import Plan, Progress, Quiet
 from flows.restore import restore, tidy
@@ -35,6 +35,7 @@ from pipeline.engine.sharded import Sharded
 from pipeline.environments.table import Row, Table
 from pipeline.evaluation.verifier import pool_figure
 from pipeline.learner import PolicyLearner
+from pipeline.ordered import Ordered, Publish
 from pipeline.parity import Parity
 from pipeline.policy import merged_state
 from pipeline.ports import (
@@ -47,6 +48,7 @@ from pipeline.ports import (
 )
 from pipeline.proxy import WeightProxy
 from pipeline.published import Format
+from pipeline.types import Line
 from store import ledger
 from store.database import DEFAULT, Store
 from store.waiting import Patience
@@ -138,23 +140,29 @@ class Script:
         self.outlet.close()
 
 
+Learn = Callable[[RunConfig, Splice, Mapping[Line, Publish]], Ordered]
+
+
+def learn_here(config: RunConfig, splice: Splice, publish_to: Mapping[Line, Publish]) -> Ordered:
+    """Train in this process."""
+    return PolicyLearner({"solver": tiny_model(vocab=264)}, config, splice, publish_to)
+
+
 # what samples in the speaker's place, and where it leaves its comparisons
 Wrap = Callable[[WeightedEngine, list[Parity]], WeightedEngine]
 
 
-def scripted_parts(config: RunConfig, wrap: Wrap | None = None) -> Parts:
+def scripted_parts(config: RunConfig, wrap: Wrap | None = None, learn: Learn = learn_here) -> Parts:
     """What `flows.assemble.assemble` builds, over the script."""
     script = Script(config)
     prompts, environment = script.prompts, Table(ROWS, config)
     speaker, judge = script.asked("solver"), script.asked("proxy")
     parities: list[Parity] = []
     speaker = wrap(speaker, parities) if wrap else speaker
-    learner = PolicyLearner(
-        {"solver": tiny_model(vocab=264)},
-        config,
-        Splice(prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)),
-        {"solver": speaker.load},
+    splice = Splice(
+        prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)
     )
+    learner = learn(config, splice, {"solver": speaker.load})
     proxy = WeightProxy(
         judge, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
     )
@@ -182,7 +190,7 @@ def scripted_parts(config: RunConfig, wrap: Wrap | None = None) -> Parts:
         probe_questions=environment.probe_questions(),
         meter=lambda name: METERS[name](tools),
         outlet=script.outlet,
-        close=script.close,
+        close=lambda: (script.close(), learner.close()),
         parities=parities,
     )
 
@@ -194,19 +202,23 @@ def scripted_parts(config: RunConfig, wrap: Wrap | None = None) -> Parts:
 
 @dataclass
 class Bench:
-    """A home with one scripted run in it."""
+    """A home with one scripted run in it.
+
+    begun  whether the run is there already
+    """
 
     folder: Path
     config: RunConfig = SMALL
-    assembled: Callable[[RunConfig], Parts] = scripted_parts
+    assembled: Assemble = scripted_parts
     address: str | None = None  # of the store, else a file in the folder
     patience: Patience = DEFAULT
+    begun: bool = False
 
     def __post_init__(self) -> None:
         self.home = Home(self.folder, self.address or str(self.folder / "coclimb.db"))
         make_home(self.home)
         self.store = Store.open(self.home.store, self.patience)
-        self.run = self.new("run")
+        self.run = "run" if self.begun else self.new("run")
 
     def new(self, name: str, **more: object) -> str:
         """Another run's row."""

@@ -8,7 +8,8 @@ import pytest
 from tokenizers import normalizers
 
 from flows.assemble import assemble, reader
-from flows.engines import Bases, Engines, context_of
+from flows.bases import Bases
+from flows.engines import Engines, context_of
 from flows.settings import load_config
 from pipeline.config import ModelConfig, RunConfig, TagsConfig
 from pipeline.engine.served import EngineFailed

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
+from flows.bases import Bases
 from flows.doctor_engine import Asked, ask, compared, examine, moved, of_versions, served
-from flows.engines import Bases, Engines
+from flows.engines import Engines
 from pipeline.config import RunConfig
 from pipeline.engine.local import LocalEngine
 from tests.flows.test_cli import coclimb

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flows.engines import Bases, Engines
+from flows.bases import Bases
+from flows.engines import Engines
 from pipeline.config import ModelConfig, RunConfig
 from pipeline.engine.batching import BatchingEngine
 from pipeline.engine.local import LocalEngine

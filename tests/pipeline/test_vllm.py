@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.engines import TINY, Bases
+from flows.bases import TINY, Bases
 from pipeline.config import ModelConfig
 from pipeline.engine.local import LocalEngine
 from pipeline.engine.served import PROGRAM, EngineFailed, ServedEngine, Serving
