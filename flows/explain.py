@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+
+def page(billions: float | None) -> str:
+    return ""
