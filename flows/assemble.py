@@ -20,6 +20,7 @@ from pipeline.batch import Splice
 from pipeline.config import RunConfig
 from pipeline.crew import Crew
 from pipeline.curriculum import Seen
+from pipeline.engine.queued import Outlet
 from pipeline.environments.rule_world import RuleWorld
 from pipeline.environments.table import Table
 from pipeline.evaluation.exam import Exam, PoolGroup
@@ -45,6 +46,7 @@ class Parts:
     generator  proposes for probes even where the run trains without one
     pool       filled once the frozen pool is made or read; the crew's syncs are measured on it
     told       what was done to a source's rows, a line each
+    outlet     where queued calls of engines go; shut until the run is alive
     close      ends the processes that the parts started
     """
 
@@ -62,6 +64,7 @@ class Parts:
     meter: Callable[[str], Meter]
     pool: list[PoolGroup] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    outlet: Outlet = field(default_factory=Outlet)
     close: Callable[[], None] = lambda: None
 
     def seen(self, memory: Sequence[Remembered]) -> Seen:
@@ -91,14 +94,14 @@ def assemble(config: RunConfig) -> Parts:
     lines: tuple[Line, ...] = (
         ("solver",) if config.model.generator == "shared" else ("solver", "generator")
     )
-    samplers = {line: engines.sampler(line) for line in lines}
+    samplers = {line: engines.asked(line) for line in lines}
     learner = PolicyLearner(
         {line: bases.trainable() for line in lines},
         config,
         Splice(prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)),
         {line: engine.load for line, engine in samplers.items()},
     )
-    judge_engine = engines.scorer()
+    judge_engine = engines.asked("proxy")
     proxy = WeightProxy(
         judge_engine, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
     )
@@ -106,7 +109,7 @@ def assemble(config: RunConfig) -> Parts:
     verifier = VERIFIERS[config.verifier.kind](
         judge_engine, prompts, config.verifier, bases.context
     )
-    tools = _tools(bases, config, prompts, samplers["solver"], judge_engine)
+    tools = _tools(engines, prompts, samplers["solver"], judge_engine)
     panel = Panel(verifier, [METERS[name](tools) for name in meters.reading(config)])
     probed = GENERATORS["evolve" if config.generator.kind == "none" else config.generator.kind](
         samplers.get("generator", samplers["solver"]), prompts, config.generator, bases.context
@@ -133,23 +136,22 @@ def assemble(config: RunConfig) -> Parts:
         meter=lambda name: METERS[name](tools),
         pool=pool,
         told=told,
+        outlet=engines.outlet,
         close=engines.close,
     )
 
 
-def _tools(
-    bases: Bases, config: RunConfig, prompts: Prompts, policy: Engine, proxy: Engine
-) -> Tools:
-    """What meters are made from. The frozen weights are read from their folder once a meter asks,
-    and never kept for none; in the sampler's format, so that the policy begins at no distance.
-    """
+def _tools(engines: Engines, prompts: Prompts, policy: Engine, proxy: Engine) -> Tools:
+    """What meters are made from. The frozen weights are copied once a meter asks, and for none
+    never."""
+    config = engines.config
     return Tools(
         policy=policy,
         proxy=proxy,
-        frozen=cache(lambda: Bases(config.model).engine(config.model.engine_dtype, "solver@0")),
+        frozen=cache(lambda: engines.asked("start")),
         prompts=prompts,
         config=config.verifier,
-        context=bases.context,
+        context=engines.bases.context,
         seed=config.seed,
         max_tokens=config.solver.max_tokens,
         temperature=config.solver.temperature,

@@ -30,7 +30,7 @@ from flows.firing import Firing, climb_some, find_or_begin, take_one
 from flows.helping import called
 from flows.home import STORE, Home, find_home, make_home
 from flows.live import Live, Place
-from flows.owning import Interrupted, stoppable
+from flows.owning import Interrupted
 from flows.settings import build
 from flows.working import Shift, work
 from pipeline.config import RunConfig, recorded
@@ -102,11 +102,11 @@ def stage(name: Name, stage: str, config: Config, store: Address = "") -> State:
 
 @flow(name="coclimb-help", flow_run_name="help-{run}", persist_result=False)
 def help(run: str, idle: float = 300.0, store: Address = "") -> State:
-    """Sample and score for a run until it has had no work for `idle` seconds, or is done."""
+    """Sample, score and measure for a run until it has had no work for `idle` seconds."""
 
     def helping(home: Home, place: Place) -> str:
-        with stoppable():
-            return f"helped run {run} with {work(home, Shift(run=run, seconds_idle=idle))} items"
+        tally = work(home, Shift(run, idle))
+        return f"run {run}, {tally.ended}: {tally.told()}"
 
     return _ended(store, helping)
 

@@ -13,8 +13,12 @@ from flows.assemble import Parts, assemble
 from flows.home import Home
 from flows.progress import Progress, Quiet
 from pipeline.config import RunConfig, recorded
+from pipeline.engine.queued import Post
+from pipeline.published import Published
+from pipeline.shared import SharedFolder
 from store import questions
 from store.database import Lease, Store
+from store.work import RunQueue
 
 Assemble = Callable[[RunConfig], Parts]
 
@@ -67,6 +71,9 @@ def come_alive(
     facts = questions.run_facts(place.store, place.run)
     config = recorded(str(facts["config"]))
     row = next(row for row in questions.runs(place.store) if row["id"] == place.run)
+    parts = assembled(config)
+    if config.work.queue:
+        parts.outlet.open(_post(place, lease, config, progress))
     return Live(
         store=place.store,
         home=place.home,
@@ -74,7 +81,23 @@ def come_alive(
         lease=lease,
         config=config,
         rounds=cast(int, row["rounds_asked"]),
-        parts=assembled(config),
+        parts=parts,
         parent_round=cast("int | None", row["parent_round"]),
         progress=progress,
+    )
+
+
+def shared_folder(config: RunConfig, home: Home) -> SharedFolder:
+    """Where the weights for a run's workers are, as who works in that home sees it."""
+    return SharedFolder(config.work.folder or str(home.root))
+
+
+def _post(place: Place, lease: Lease, config: RunConfig, progress: Progress) -> Post:
+    """Where the calls of a run go that works through its queue."""
+    scratch = place.home.root / "scratch" / place.run
+    return Post(
+        queue=RunQueue(place.store, lease, lease.owner, config.work.lease),
+        weights=Published(shared_folder(config, place.home), place.run, scratch),
+        lease=config.work.lease,
+        say=progress.say,
     )

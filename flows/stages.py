@@ -64,6 +64,7 @@ def take_stage(live: Live, round: int, stage: str) -> None:
     live.parts.verifier.forget()
     STAGES[stage](live, round)
     ledger.close_stage(live.store, live.lease, round, stage)
+    live.parts.outlet.settle()
     if stage == "probe":
         live.progress.probed(read_rounds(live.store, live.run))
 
@@ -123,6 +124,7 @@ def _climb(live: Live, round: int) -> None:
         records = study(crew, shelf_of(live), round, done=done)
     for record in records:
         ledger.record_step(live.store, live.lease, record)
+        live.parts.outlet.settle()
         live.progress.step(record)
         _warn(live, record)
         live.parts.verifier.forget()

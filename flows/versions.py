@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from flows.assemble import Parts
+from flows.engines import alone
 from flows.errors import Refusal
 from flows.home import Home
 from flows.live import Assemble, Place, repeat_exactly
@@ -65,7 +66,7 @@ def stand_at(
     """
     place = Place(store, home, wanted.run)
     repeat_exactly()
-    parts = assembled(wanted.config)
+    parts = assembled(alone(wanted.config))
     begun = _forked_at(store, wanted.run)
     listed = [
         p for p in points.checkpoints(store, wanted.run) if (begun or 0) <= p.round <= wanted.round

@@ -75,6 +75,11 @@ class Queue(Protocol):
         """One of these items, to work out oneself while waiting; None where none is open."""
         ...
 
+    def renew(self, claim: Claim) -> bool:
+        """Keep a claim for as long again; False where it was lost. A store that does not answer
+        now loses nothing yet."""
+        ...
+
     def finish(self, claim: Claim, answer: bytes) -> bool:
         """Record the answer of a claim. False where the claim was lost: nothing is changed."""
         ...

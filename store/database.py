@@ -2,7 +2,8 @@
 
 SQLite runs in WAL with synchronous FULL (a commit survives a power cut) and takes its write lock
 at the start of a writing transaction, since a read that turns into a write fails at once.
-PostgreSQL writes are serialisable; a transaction that lost such a race is run again, whole.
+PostgreSQL writes are serialisable, but for the work queue; a transaction that lost such a race is
+run again, whole.
 """
 
 from __future__ import annotations
@@ -65,11 +66,13 @@ class Store:
         if self.sqlite:
             self._reader = engine
             self._writer = engine.execution_options(coclimb_write=True)
+            self._crowd = self._writer
         else:
             self._reader = engine.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
             self._writer = engine.execution_options(isolation_level="SERIALIZABLE")
+            self._crowd = engine.execution_options(isolation_level="READ COMMITTED")
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -92,18 +95,23 @@ class Store:
             yield session
 
     @contextmanager
-    def writing(self, lease: Lease | None) -> Iterator[Session]:
+    def writing(self, lease: Lease | None, *, crowded: bool = False) -> Iterator[Session]:
         """One transaction, committed at the end of the block.
 
-        lease  checked inside the same transaction; None only for what no run owns yet.
+        lease    checked inside the same transaction; None only for what no run owns yet.
+        crowded  for the work queue, whose many workers lock the one row they change: PostgreSQL
+                 then reads what is committed, where serialisable they would fail each other
         Raises LostLease when another epoch owns the run; then nothing changed.
         """
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        engine = self._crowd if crowded else self._writer
+        with Session(engine, expire_on_commit=False) as session, session.begin():
             if lease is not None:
                 check_lease(session, lease)
             yield session
 
-    def write(self, lease: Lease | None, work: Callable[[Session], T]) -> T:
+    def write(
+        self, lease: Lease | None, work: Callable[[Session], T], *, crowded: bool = False
+    ) -> T:
         """Run `work` in a writing transaction, again from the start where it lost a race.
 
         `work` must be idempotent under its keys: after a connection that broke during COMMIT it
@@ -111,7 +119,7 @@ class Store:
         """
         for attempt in range(_TRIES):
             try:
-                with self.writing(lease) as session:
+                with self.writing(lease, crowded=crowded) as session:
                     return work(session)
             except DBAPIError as error:
                 if attempt + 1 < _TRIES and _may_pass(error):
@@ -123,10 +131,13 @@ class Store:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def check_lease(session: Session, lease: Lease) -> None:
-    """Raise LostLease unless this lease is the run's newest and still held."""
+def check_lease(session: Session, lease: Lease, *, lock: bool = True) -> None:
+    """Raise LostLease unless this lease is the run's newest and still held.
+
+    lock  keep it so until the transaction ends; not where it only reads
+    """
     held = select(LeaseRow.owner, LeaseRow.epoch).where(LeaseRow.run_id == lease.run)
-    row = session.execute(held.with_for_update()).one_or_none()
+    row = session.execute(held.with_for_update() if lock else held).one_or_none()
     if row is None or (row.owner, row.epoch) != (lease.owner, lease.epoch):
         now = "nobody" if row is None or row.owner is None else f"{row.owner} (epoch {row.epoch})"
         raise LostLease(

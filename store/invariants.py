@@ -7,7 +7,8 @@
     I5   every name of a parent closes           I12  every stop has its reason
     I6   the digest chain follows from the rows  I13  counts close
 
-I8 and I13, of what was measured and judged, stand in invariants_measured.
+I8 and I13, of what was measured and judged, stand in invariants_measured; what must hold of the
+work queue stands in invariants_work, under the names above.
 I10 (what a fault makes one do again) is a property of a run in progress and leaves no row.
 """
 
@@ -29,6 +30,7 @@ from store.chain import ancestors
 from store.database import Store
 from store.digests import chain, group_digests, proposed_digest, step_digest
 from store.invariants_measured import check_i8, check_i13
+from store.invariants_work import check_work
 from store.leases import live_owner
 from store.loads import proposed_of, steps_of
 from store.schema import (
@@ -311,4 +313,5 @@ CHECKS: dict[str, Check] = {
     "I11": check_i11,
     "I12": check_i12,
     "I13": check_i13,
+    "work": check_work,
 }

@@ -6,10 +6,11 @@ import os
 import socket
 from pathlib import Path
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from pipeline.faults import fault
+from store.clock import clock
 from store.database import Lease, Store, check_lease
 from store.errors import LostLease, Owned, Unknown
 from store.schema import LeaseRow, RunRow
@@ -92,12 +93,7 @@ def live_owner(session: Session, run: str) -> str | None:
 
 def _now(session: Session) -> float:
     """Seconds since 1970 by the database's clock, which all starters share."""
-    sqlite = session.get_bind().dialect.name == "sqlite"
-    clock = "(julianday('now') - 2440587.5) * 86400.0" if sqlite else _POSTGRES_CLOCK
-    return float(session.execute(text(f"SELECT {clock}")).scalar_one())
-
-
-_POSTGRES_CLOCK = "extract(epoch FROM clock_timestamp())::float8"
+    return session.execute(select(clock())).scalar_one()
 
 
 def _is_gone(row: LeaseRow) -> bool:

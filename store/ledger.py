@@ -60,6 +60,7 @@ from store.schema import (
 )
 from store.stages import close, digest_in, guard, rounds_done
 from store.stops import record_stop
+from store.work import forget
 from store.writing import (
     Made,
     check_versions,
@@ -268,6 +269,7 @@ def _record_step(session: Session, lease: Lease, record: StepRecord, groups: Dig
     add(session, UpdateRow, update_rows(run, step, record.updates))
     fault("upd.row")
     _write_syncs(session, made, record.syncs)
+    forget(session, run)
     fault("upd.before_commit")
 
 

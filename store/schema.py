@@ -1,9 +1,11 @@
-"""The tables: runs and rounds here, tasks and what was attempted in `schema_rollouts`.
+"""The tables: runs and rounds here, tasks and what was attempted in `schema_rollouts`, the work
+queue in `schema_work`.
 
-Rows are never updated, but for a run's status, its lease and a pruned checkpoint. Ids of tasks,
-groups, rollouts and versions are relative to their run, so the key is (run_id, id). A fork reads
-its ancestors' rows: where a column names a task or a version it may live in the run itself or in
-the chain of its ancestors (`lineage.ancestors`); `verify` checks that every such name closes.
+Rows are never updated, but for a run's status, its lease, a pruned checkpoint and the queue. Ids
+of tasks, groups, rollouts and versions are relative to their run, so the key is (run_id, id). A
+fork reads its ancestors' rows: where a column names a task or a version it may live in the run
+itself or in the chain of its ancestors (`lineage.ancestors`); `verify` checks that every such name
+closes.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from store.schema_rollouts import (
     RolloutRow,
     TaskRow,
 )
+from store.schema_work import WorkerRow, WorkItemRow
 
 __all__ = [
     "RUN_STATUSES",
@@ -55,6 +58,8 @@ __all__ = [
     "TruthRow",
     "UpdateRow",
     "VersionRow",
+    "WorkItemRow",
+    "WorkerRow",
 ]
 
 RUN_STATUSES = ("running", "paused", "stopped", "failed", "done")

@@ -25,6 +25,7 @@ from store.schema import (
     TaskRow,
     TruthRow,
 )
+from store.work import forget
 
 FIRST = ("checkpoint", "probe")  # the stages of round 0
 
@@ -76,6 +77,7 @@ def close(session: Session, lease: Lease, place: tuple[int, str], content: str) 
     row = {"run_id": run, "round": round, "stage": stage, "sequence": sequence, "rows": rows}
     more = {"content": content, "digest": digest, "epoch": lease.epoch, "at": datetime.now(UTC)}
     add(session, StageRow, [{**row, **more}])
+    forget(session, run)
     fault("stage.before_commit")
     return digest
 

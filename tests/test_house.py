@@ -88,6 +88,7 @@ FLOORS = {
     "pipeline.proxy": 3,
     "pipeline.checkpoint": 3,
     "pipeline.shared": 3,
+    "pipeline.published": 3,
     "pipeline.trainee": 3,
     "pipeline.student": 3,
     "pipeline.learner": 3,

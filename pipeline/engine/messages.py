@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from pipeline.items import Item, Kind, WeightsFile
 from pipeline.ports import Confidences, Engine, Sample, SampleRequest, ScoreRequest, Scores
@@ -32,10 +32,12 @@ class ScoreAsk:
     requests: tuple[ScoreRequest, ...]
 
 
+# a number that is none comes back as it was: whoever reads the answer gives it its status
+_AS_IT_IS = ConfigDict(ser_json_inf_nan="constants")
 _SAMPLE_ASK, _SCORE_ASK = TypeAdapter(SampleAsk), TypeAdapter(ScoreAsk)
-_SAMPLES: TypeAdapter[list[tuple[Sample, ...]]] = TypeAdapter(list[tuple[Sample, ...]])
-_SCORES: TypeAdapter[list[Scores]] = TypeAdapter(list[Scores])
-_CONFIDENCES: TypeAdapter[list[Confidences]] = TypeAdapter(list[Confidences])
+_SAMPLES = TypeAdapter(list[tuple[Sample, ...]], config=_AS_IT_IS)
+_SCORES = TypeAdapter(list[Scores], config=_AS_IT_IS)
+_CONFIDENCES = TypeAdapter(list[Confidences], config=_AS_IT_IS)
 
 
 def sample_item(

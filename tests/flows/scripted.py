@@ -4,10 +4,11 @@ is learned by a real learner with a tiny random model. One round takes a fractio
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from agents.generators.evolve import Evolve
@@ -28,11 +29,22 @@ from pipeline import meters
 from pipeline.batch import Splice
 from pipeline.config import RunConfig
 from pipeline.crew import Crew
+from pipeline.engine.queued import Outlet, Queued
 from pipeline.engine.scripted import ScriptedEngine, Tokens
+from pipeline.engine.sharded import Sharded
 from pipeline.environments.table import Row, Table
 from pipeline.evaluation.verifier import pool_figure
 from pipeline.learner import PolicyLearner
+from pipeline.ports import (
+    Confidences,
+    Sample,
+    SampleRequest,
+    ScoreRequest,
+    Scores,
+    WeightedEngine,
+)
 from pipeline.proxy import WeightProxy
+from pipeline.published import Format
 from store import ledger
 from store.database import Store
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -64,7 +76,21 @@ class Speaker:
 
     def load(self, state: Mapping[str, Tensor], version: str) -> None:
         """Take weights as an engine would; only their version is heard in what is said."""
-        self.engine.version = version
+        self.version = self.engine.version = version
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def sample(
+        self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
+    ) -> list[tuple[Sample, ...]]:
+        return self.engine.sample(requests, max_tokens=max_tokens, temperature=temperature)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        return self.engine.score(requests)
+
+    def confide(self, requests: Sequence[ScoreRequest]) -> list[Confidences]:
+        return self.engine.confide(requests)
 
     def _complete(self, prompt: Tokens, seed: int) -> Tokens:
         rng = random.Random(f"{seed}/{self.engine.version}")
@@ -83,11 +109,37 @@ class Speaker:
         return tuple(-rng.uniform(0.05, 2.0) for _ in target)
 
 
+@dataclass
+class Script:
+    """The engines of a configuration, as `flows.engines.Engines` makes them, over the script."""
+
+    config: RunConfig
+    outlet: Outlet = field(default_factory=Outlet)
+
+    def __post_init__(self) -> None:
+        self.prompts = Prompts(tiny_tokenizer(), self.config.tags, "plain")
+
+    def bare(self, line: str) -> WeightedEngine:
+        return Speaker(self.prompts, f"{line}@0")
+
+    def asked(self, line: str) -> WeightedEngine:
+        work = self.config.work
+        if not work.queue:
+            return Sharded(self.bare(line), work.shard) if work.shard else self.bare(line)
+        helper = self.bare(line) if work.helps else None
+        queued = Queued(line, self.outlet, helper, Format(torch.float32), work.shard)
+        queued.load(tiny_model(vocab=264).state_dict(), f"{line}@0")
+        return queued
+
+    def close(self) -> None:
+        self.outlet.close()
+
+
 def scripted_parts(config: RunConfig) -> Parts:
     """What `flows.assemble.assemble` builds, over the script."""
-    prompts = Prompts(tiny_tokenizer(), config.tags, "plain")
-    environment = Table(ROWS, config)
-    speaker, judge = Speaker(prompts, "solver@0"), Speaker(prompts, "proxy@0")
+    script = Script(config)
+    prompts, environment = script.prompts, Table(ROWS, config)
+    speaker, judge = script.asked("solver"), script.asked("proxy")
     learner = PolicyLearner(
         {"solver": tiny_model(vocab=264)},
         config,
@@ -97,12 +149,12 @@ def scripted_parts(config: RunConfig) -> Parts:
     proxy = WeightProxy(
         judge, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
     )
-    solver = SamplingSolver(speaker.engine, prompts, config.solver, CONTEXT)
-    verifier = Perplexity(judge.engine, prompts, config.verifier, CONTEXT)
-    generator = Evolve(speaker.engine, prompts, config.generator, CONTEXT)
+    solver = SamplingSolver(speaker, prompts, config.solver, CONTEXT)
+    verifier = Perplexity(judge, prompts, config.verifier, CONTEXT)
+    generator = Evolve(speaker, prompts, config.generator, CONTEXT)
     exam = environment.exam()
     tools = Tools(
-        speaker.engine, judge.engine, lambda: judge.engine, prompts, config.verifier, CONTEXT,
+        speaker, judge, lambda: judge, prompts, config.verifier, CONTEXT,
         config.seed, config.solver.max_tokens,
     )  # fmt: skip
     panel = Panel(verifier, [METERS[name](tools) for name in meters.reading(config)])
@@ -120,6 +172,8 @@ def scripted_parts(config: RunConfig) -> Parts:
         seeds=environment.seed_tasks(),
         probe_questions=environment.probe_questions(),
         meter=lambda name: METERS[name](tools),
+        outlet=script.outlet,
+        close=script.close,
     )
 
     def figure():

@@ -1,0 +1,105 @@
+"""What a worker works with: the engines of one configuration, and the weights they hold now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from flows.engines import Bases, Engines
+from flows.home import Home
+from flows.live import shared_folder
+from pipeline.config import RunConfig
+from pipeline.engine.messages import answer
+from pipeline.items import Item, WeightsFile
+from pipeline.ports import WeightedEngine
+from pipeline.published import fetch
+
+
+class Makers(Protocol):
+    """Makes the engines of a configuration, as `flows.engines.Engines` does."""
+
+    def bare(self, line: str) -> WeightedEngine:
+        """What answers under a line's weights."""
+        ...
+
+    def close(self) -> None:
+        """End every process that an engine started."""
+        ...
+
+
+Make = Callable[[RunConfig], Makers]
+
+
+def engines_of(config: RunConfig) -> Makers:
+    """The engines that a run of that configuration would ask in its own process."""
+    return Engines(Bases(config.model), config)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run's items need: its configuration, and the threads its own process computes with."""
+
+    config: RunConfig
+    threads: int
+
+
+class Hands:
+    """Engines, made when an item first asks for one, and kept for as long as items are alike.
+
+    Runs whose models and engines are set alike share them; for any other they are made anew, so
+    that no more is held than one run needs.
+    """
+
+    def __init__(self, home: Home, name: str, make: Make = engines_of) -> None:
+        self._home, self._make = home, make
+        self._file = home.root / "scratch" / f"worker-{name}.safetensors"
+        self._config: RunConfig | None = None
+        self._engines: dict[str, WeightedEngine] = {}
+        self._holds: dict[str, WeightsFile] = {}
+        self._open = ExitStack()
+
+    @property
+    def held(self) -> frozenset[str]:
+        """SHA-256 of the weights at hand."""
+        return frozenset(weights.sha256 for weights in self._holds.values())
+
+    def answer(self, job: Job, item: Item) -> bytes:
+        """Work an item out under its weights. Raises BadShared for weights that do not verify."""
+        self._take_up(job)
+        line = item.weights.version.partition("@")[0]
+        if line not in self._engines:
+            self._engines[line] = self._makers.bare(line)
+        engine = self._engines[line]
+        if self._holds.get(line) != item.weights:
+            self._holds.pop(line, None)
+            folder = shared_folder(job.config, self._home)
+            engine.load(fetch(folder, item.weights, self._file), item.weights.version)
+            self._holds[line] = item.weights
+        return answer(engine, item)
+
+    def close(self) -> None:
+        """Put everything down."""
+        self._open.close()
+        self._engines.clear()
+        self._holds.clear()
+        self._config = None
+
+    def _take_up(self, job: Job) -> None:
+        """Have the engines of a configuration made by what makes them for it."""
+        if torch.get_num_threads() != job.threads:
+            torch.set_num_threads(job.threads)
+        known = self._config
+        if known is not None and _alike(known, job.config):
+            return
+        self.close()
+        self._makers = self._make(job.config)
+        self._open.callback(self._makers.close)
+        self._config = job.config
+
+
+def _alike(one: RunConfig, other: RunConfig) -> bool:
+    return (one.model, one.engine) == (other.model, other.engine)

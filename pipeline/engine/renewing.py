@@ -1,0 +1,28 @@
+"""A claim that is renewed in the background while its item is worked out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def renewing(renew: Callable[[], bool], every: float) -> Iterator[None]:
+    """In this block `renew` is called every so many seconds, until it says that all is lost.
+
+    renew  called in a thread of its own; must not raise
+    """
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(every) and renew():
+            pass
+
+    thread = threading.Thread(target=beat, name="claim", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,182 @@
+"""The work queue: what a run asks of its workers, and their answers. The asker's side is here.
+
+    put -> open -> claim -> claimed -> finish -> done -> drop, or a committed step -> dropped
+             ^---- give_back, lease expired ----'  `---> failed, after errors
+
+Ids name calls by their content, so a run that was killed puts the same items out again and finds
+what was answered meanwhile. No digest covers any of it. The workers' side is `store.claims`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+
+from pipeline.faults import fault
+from pipeline.items import Claim, Item, ItemFailed
+from store.claims import chunks, claim, finish, give_back, renew
+from store.clock import clock
+from store.database import Lease, Store, check_lease
+from store.rows import Row, add
+from store.schema import StepRow, WorkItemRow
+from store.taking import ITEM
+from store.workers import Tally, heard, heard_since, listed_workers, tally
+
+__all__ = [
+    "RunQueue",
+    "Tally",
+    "answers",
+    "claim",
+    "drop",
+    "finish",
+    "forget",
+    "give_back",
+    "heard",
+    "heard_since",
+    "listed_workers",
+    "put",
+    "renew",
+    "tally",
+]
+
+# an item that nobody has claimed since it was put out
+_FRESH: Row = {
+    "state": "open", "answer": None, "worker": None, "claimed": None, "finished": None,
+    "errors": 0, "waited": None, "worked": None,
+}  # fmt: skip
+_FORGOTTEN: Row = {"state": "dropped", "ask": None, "answer": None, "free": None}
+
+
+def put(store: Store, lease: Lease, items: Sequence[Item]) -> int:
+    """Put items out, once each, and return how many were not there.
+
+    One that is there stays as it is, answered or not. One that was forgotten is put out again, and
+    so is one given up under an earlier owner of the run; older claims of it stay refused.
+    Raises LostLease; then nothing was put out.
+    """
+    unique = {item.id: item for item in items}
+    fresh = store.write(lease, lambda session: _put(session, lease, unique), crowded=True)
+    fault("work.put_after")
+    return fresh
+
+
+def _put(session: Session, lease: Lease, items: dict[str, Item]) -> int:
+    there = _there(session, lease, items)
+    step = session.scalar(select(func.max(StepRow.step)).where(StepRow.run_id == lease.run)) or 0
+    now = session.execute(select(clock())).scalar_one()
+    out = {**_FRESH, "epoch": lease.epoch, "step": step, "asked": now, "free": now}
+    missing = [item for item in items.values() if item.id not in there]
+    again = [item for item in items.values() if there.get(item.id, False)]
+    rows = enumerate(missing)
+    add(
+        session,
+        WorkItemRow,
+        ({**_row(lease.run, item), **out, "position": position} for position, item in rows),
+    )
+    for position, item in enumerate(again, len(missing)):
+        more = {"base": WorkItemRow.number, "ask": item.ask, "position": position}
+        _change(session, lease.run, [item.id], {**out, **more})
+    fault("work.put")
+    return len(missing) + len(again)
+
+
+def _there(session: Session, lease: Lease, ids: Iterable[str]) -> dict[str, bool]:
+    """Which items are there, and whether they are to be put out again."""
+    found: dict[str, bool] = {}
+    for some in chunks(ids):
+        known = select(WorkItemRow.id, WorkItemRow.state, WorkItemRow.epoch)
+        for row in session.execute(known.where(*_these(lease.run, some))):
+            given_up = row.state == "failed" and row.epoch < lease.epoch
+            found[row.id] = row.state == "dropped" or given_up
+    return found
+
+
+def _row(run: str, item: Item) -> Row:
+    call = {"run_id": run, "id": item.id, "kind": item.kind, "rows": item.rows, "ask": item.ask}
+    weights = {"weights": item.weights.sha256, "weights_file": item.weights.name}
+    return {**call, **weights, "version": item.weights.version}
+
+
+def answers(store: Store, run: str, ids: Collection[str]) -> dict[str, bytes]:
+    """Answers of those items that have one. Raises ItemFailed for one that was given up."""
+    with store.reading() as session:
+        return _answers(session, run, ids)
+
+
+def _answers(session: Session, run: str, ids: Collection[str]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    columns = (WorkItemRow.id, WorkItemRow.answer, WorkItemRow.errors, WorkItemRow.error)
+    for some in chunks(ids):
+        closed = select(*columns).where(*_these(run, some), WorkItemRow.state.in_(_CLOSED))
+        for row in session.execute(closed):
+            if row.answer is None:
+                raise ItemFailed(
+                    f"item {row.id[:12]} of run {run} was given up after {row.errors} errors; "
+                    f"the last: {row.error}. `coclimb resume {run}` asks for it again"
+                )
+            found[row.id] = row.answer
+    return found
+
+
+_CLOSED = ("done", "failed")
+
+
+def drop(store: Store, lease: Lease, ids: Collection[str]) -> None:
+    """Forget asks and answers of items that nobody will read again; their rows stay."""
+
+    def work(session: Session) -> None:
+        for some in chunks(ids):
+            _change(session, lease.run, some, _FORGOTTEN)
+        fault("work.dropped")
+
+    store.write(lease, work, crowded=True)
+
+
+def forget(session: Session, run: str) -> None:
+    """Forget every item of a run, within the transaction that commits what they were asked for.
+
+    Until then a run that was killed finds its answers; what an earlier owner cut otherwise and
+    nobody asked for again is closed here too.
+    """
+    kept = (ITEM.c.run_id == run, ITEM.c.state != "dropped")
+    session.execute(update(ITEM).where(*kept).values(_FORGOTTEN))
+
+
+def _change(session: Session, run: str, ids: Sequence[str], values: Row) -> None:
+    change = update(ITEM).where(*_these(run, ids)).values(values)
+    session.execute(change)
+
+
+def _these(run: str, ids: Sequence[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return WorkItemRow.run_id == run, WorkItemRow.id.in_(ids)
+
+
+class RunQueue:
+    """A run's items as `pipeline.items.Queue`, for the process that owns the run.
+
+    worker   its name where it works items out itself
+    seconds  for which an item it takes is its own
+    Each call raises LostLease once the run belongs to another.
+    """
+
+    def __init__(self, store: Store, lease: Lease, worker: str, seconds: float = 60.0) -> None:
+        self.store, self.lease, self.worker, self.seconds = store, lease, worker, seconds
+
+    def put(self, items: Sequence[Item]) -> None:
+        put(self.store, self.lease, items)
+
+    def answers(self, ids: Collection[str]) -> dict[str, bytes]:
+        with self.store.reading() as session:
+            check_lease(session, self.lease, lock=False)
+            return _answers(session, self.lease.run, ids)
+
+    def take(self, ids: Collection[str]) -> Claim | None:
+        return claim(self.store, self.worker, self.seconds, run=self.lease.run, ids=ids)
+
+    def finish(self, claim: Claim, answer: bytes) -> bool:
+        return finish(self.store, claim, answer, claim.item.weights.sha256)
+
+    def drop(self, ids: Collection[str]) -> None:
+        drop(self.store, self.lease, ids)
