@@ -13,7 +13,9 @@ def bare(store: str) -> str:
     url = _url(store)
     if url is None:
         return store
-    return url.difference_update_query(SECRET).set(password=None).render_as_string()
+    query = url.difference_update_query(SECRET).query
+    place = (url.host, url.port, url.database, query)
+    return URL.create(url.drivername, url.username, None, *place).render_as_string()
 
 
 def has_password(store: str) -> bool:

@@ -16,7 +16,10 @@ def deploy(
     config: Annotated[Path | None, typer.Argument(help="A TOML file; defaults without.")] = None,
     recipe: Recipe = None,
     change: Set = None,
-    name: Annotated[str | None, typer.Option(help="The run's name, and the deployment's.")] = None,
+    name: Annotated[str | None, typer.Option(help="The deployment's name, and the run's.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="The run's name, where it is not the deployment's.")
+    ] = None,
     pool: Annotated[str, typer.Option(help="The work pool.")] = "coclimb",
     type: Annotated[
         str, typer.Option(help="The pool's type: process, or docker or kubernetes with --image.")
@@ -73,8 +76,8 @@ def deploy(
         from flows import putting
 
         asked = putting.Asked(
-            name, pool, type, image, gpus, _listed(machines), _listed(queues), train_queue, cron,
-            interval, rrule, timezone, rounds, rounds_more, idle,
+            name, run or name, pool, type, image, gpus, _listed(machines), _listed(queues),
+            train_queue, cron, interval, rrule, timezone, rounds, rounds_more, idle,
         )  # fmt: skip
         putting.put(edge.home, read, asked)
 

@@ -71,6 +71,7 @@ class Pool:
 class Wanted:
     """Everything that is to be there.
 
+    name     of the run's deployment, which those of its stages and helpers begin with
     queues   of the GPUs that help, one each
     train    the queue of the run itself
     address  the store without its password
@@ -79,6 +80,7 @@ class Wanted:
     idle     seconds without work after which a helper ends
     """
 
+    name: str
     firing: Firing
     pool: Pool
     queues: tuple[str, ...]
@@ -206,13 +208,13 @@ def _deployments(wanted: Wanted) -> Iterator[_One]:
         "config": firing.config.model_dump(mode="json"),
         "store": wanted.address,
     }
-    helpers = {queue: f"{firing.name}-{queue}" for queue in wanted.queues}
+    helpers = {queue: f"{wanted.name}-{queue}" for queue in wanted.queues}
     bounds = {"rounds": firing.rounds, "rounds_more": firing.rounds_more}
     calls = {"helpers": list(helpers.values()), "idle": wanted.idle}
-    yield _One(deployed.climb, firing.name, wanted.train, {**run, **bounds, **calls}, True)
+    yield _One(deployed.climb, wanted.name, wanted.train, {**run, **bounds, **calls}, True)
     for stage in STAGES:
         asked = {**run, "stage": stage}
-        yield _One(deployed.stage, f"{firing.name}-{stage}", wanted.train, asked)
+        yield _One(deployed.stage, f"{wanted.name}-{stage}", wanted.train, asked)
     for queue, name in helpers.items():
         asked = {"run": firing.name, "idle": wanted.idle, "store": wanted.address}
         yield _One(deployed.help, name, queue, asked)

@@ -8,7 +8,7 @@ set its environment first (`flows.server`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -19,6 +19,8 @@ from prefect.cache_policies import NO_CACHE
 from flows import stages
 from flows.live import Live
 from flows.owning import listen
+
+Through = Callable[[str, int, str], None]
 
 # What Prefect raises where its server cannot be asked, after PREFECT_CLIENT_MAX_RETRIES tries (5,
 # about a minute in all): no connection or a broken one, and an answer that is an error.
@@ -34,9 +36,7 @@ AWAY = (httpx.TransportError, httpx.HTTPStatusError)
 )
 def take_stage(run: str, round: int, stage: str) -> None:
     """Do one stage of a round, once."""
-    shown = SHOWN[run]
-    with shown.noted:
-        stages.take_stage(shown.live, round, stage)
+    SHOWN[run].bare(round, stage)
 
 
 class Noted:
@@ -58,18 +58,27 @@ class Noted:
 
 
 class Shown:
-    """Takes a run's stages as Prefect tasks, and bare where Prefect's server is gone."""
+    """Takes a run's stages as Prefect tasks, and bare where Prefect's server is gone.
 
-    def __init__(self, live: Live) -> None:
-        self.live, self.noted, self.told = live, Noted(), False
+    through  the task, which calls `bare`
+    """
+
+    def __init__(self, live: Live, through: Through | None = None) -> None:
+        self.live, self.through = live, through or take_stage
+        self.noted, self.told = Noted(), False
 
     def take(self, round: int, stage: str) -> None:
         """Do one stage, once. Raises what the stage raises, and nothing of Prefect's server."""
         try:
-            take_stage(self.live.run, round, stage)
+            self.through(self.live.run, round, stage)
         except AWAY as error:
             self.refuse_own(error)
             stages.take_stage(self.live, round, stage)  # nothing committed is done again
+
+    def bare(self, round: int, stage: str) -> None:
+        """Do one stage, once, and remember what it raises."""
+        with self.noted:
+            stages.take_stage(self.live, round, stage)
 
     def refuse_own(self, error: Exception) -> None:
         """Say once that the server is gone; raises what the run itself has raised."""

@@ -61,15 +61,15 @@ def find_or_begin(place: Place, firing: Firing) -> Place:
             return replace(place, run=ledger.create_run(place.store, new))
         except Conflict:  # another machine began it a moment ago, under an environment of its own
             return find_or_begin(place, firing)
-    before = recorded(str(questions.run_facts(place.store, there)["config"]))
-    changed = [key for key in _unlike(before, firing.config) if key != "rounds"]
+    here = replace(place, run=there)
+    changed = [key for key in _unlike(_recorded(here), firing.config) if key != "rounds"]
     if changed:
         raise Refusal(
             f"the run called {firing.name} ({there}) is there, with other settings",
             [f"{key} differs" for key in changed],
             "deploy under another --name, or fork the run: coclimb fork RUN --round N --set ...",
         )
-    return replace(place, run=there)
+    return here
 
 
 def climb_some(
@@ -153,10 +153,11 @@ def owned(place: Place, firing: Firing, progress: Progress, assembled: Assemble)
     with stoppable(), Owning(place.store, place.run) as lease:
         if firing.rounds is not None and firing.rounds > _row_number(place, "rounds_asked"):
             ledger.ask_rounds(place.store, lease, firing.rounds)
-        live = come_alive(
-            place, lease, progress, lambda begun: assembled(moved(begun, firing.config))
-        )
-        live.config = moved(live.config, firing.config)
+        begun = _recorded(place)
+        now = moved(begun, firing.config)
+        if now != begun:  # its workers read their settings from the row
+            ledger.record_place(place.store, lease, now.model_dump_json())
+        live = come_alive(place, lease, progress, assembled)
         with tidy(live):
             begin(live)
             restore(live)
@@ -173,6 +174,10 @@ def moved(begun: RunConfig, now: RunConfig) -> RunConfig:
         if name != "offline"  # the runs that are studied were drawn when it began
     }
     return begun.model_copy(update=sections)
+
+
+def _recorded(place: Place) -> RunConfig:
+    return recorded(str(questions.run_facts(place.store, place.run)["config"]))
 
 
 def _unlike(before: RunConfig, now: RunConfig) -> list[str]:

@@ -23,6 +23,7 @@ class Asked:
     """The options of the command, by their names."""
 
     name: str
+    run: str
     pool: str
     type: str
     image: str | None
@@ -42,13 +43,15 @@ class Asked:
 def put(home: Home, config: RunConfig, asked: Asked) -> None:
     """Make pool, queues and deployments, or change those of that name; say what to do next."""
     home = replace(home, store=_absolute(home.store))
-    queues = queues_of(asked.gpus, asked.machines, asked.queues)
+    named = queues_of(asked.gpus, asked.machines, asked.queues)
+    queues = tuple(queue for queue in named if queue != asked.train_queue)  # its GPU trains
     _refuse(config, asked, queues)
     os.environ.update(lasting(os.environ))
     from flows import deploying  # noqa: PLC0415 - Prefect reads its environment
 
     wanted = deploying.Wanted(
-        firing=Firing(asked.name, config, asked.rounds, asked.rounds_more),
+        name=asked.name,
+        firing=Firing(asked.run, config, asked.rounds, asked.rounds_more),
         pool=deploying.Pool(asked.pool, asked.type, asked.image),
         queues=queues,
         train=asked.train_queue,
@@ -94,7 +97,7 @@ def told(home: Home, asked: Asked, queues: tuple[str, ...], made: list[str]) -> 
             lines.append(f"  {before}prefect worker start {at}")
     fires = "the schedule fires it; by hand: " if _scheduled(asked) else "then start it: "
     lines += ["", f"{fires}prefect deployment run {made[0]}"]
-    lines += [f"how it stands: coclimb rounds {asked.name}"]
+    lines += [f"how it stands: coclimb rounds {asked.run}"]
     return lines
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import (
     ProcessJobConfiguration,
@@ -26,6 +25,7 @@ from prefect.workers.process import (
 from flows.deploying import reaching, refuse_without_server
 from flows.errors import Refusal
 from flows.evolve import AWAY
+from flows.leftovers import clear, name_of
 from flows.queues import VISIBLE, devices
 from flows.server import own_path
 
@@ -105,15 +105,17 @@ def serve(queue: str, pool: str) -> None:
     CUDA_VISIBLE_DEVICES says otherwise. Raises Refusal where pool or queue are not there.
     """
     refuse_without_server()
-    with reaching():
-        _check(queue, pool)
+    with reaching(), get_client(sync_client=True) as client:
+        _check(client, queue, pool)
+        for name in clear(client, pool, queue):
+            print(f"{name} was left by a worker that is gone; it is marked as crashed")
     for name, value in devices(queue).items():
         os.environ.setdefault(name, value)
     os.environ["PYTHONPATH"] = own_path()  # what is started imports the same code
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     print(f"worker of {pool}/{queue}, GPUs: {os.environ.get(VISIBLE, 'as the machine has them')}")
     worker = Patient(
-        name=f"{queue} on {socket.gethostname()}",
+        name=name_of(queue),
         work_pool_name=pool,
         work_queues=[queue],
         limit=1,
@@ -147,23 +149,22 @@ async def _until_told(worker: Patient) -> None:
         await working
 
 
-def _check(queue: str, pool: str) -> None:
+def _check(client: SyncPrefectClient, queue: str, pool: str) -> None:
     deploys = "`coclimb deploy --name RUN` makes pool and queues"
-    with get_client(sync_client=True) as client:
-        try:
-            kind = client.read_work_pool(pool).type
-        except ObjectNotFound:
-            raise Refusal(f"there is no work pool {pool}", remedy=deploys) from None
-        if kind != "process":
-            raise Refusal(
-                f"the work pool {pool} is of type {kind}, which has a worker of its own",
-                remedy=f"pip install 'prefect[{kind}]'; then "
-                f"prefect worker start --pool {pool} --work-queue {queue} --limit 1",
-            )
-        listed = {found.name for found in client.read_work_queues(work_pool_name=pool)}
-        if queue not in listed:
-            raise Refusal(
-                f"the work pool {pool} has no queue {queue}",
-                [f"there is {name}" for name in sorted(listed)],
-                deploys,
-            )
+    try:
+        kind = client.read_work_pool(pool).type
+    except ObjectNotFound:
+        raise Refusal(f"there is no work pool {pool}", remedy=deploys) from None
+    if kind != "process":
+        raise Refusal(
+            f"the work pool {pool} is of type {kind}, which has a worker of its own",
+            remedy=f"pip install 'prefect[{kind}]'; then "
+            f"prefect worker start --pool {pool} --work-queue {queue} --limit 1",
+        )
+    listed = {found.name for found in client.read_work_queues(work_pool_name=pool)}
+    if queue not in listed:
+        raise Refusal(
+            f"the work pool {pool} has no queue {queue}",
+            [f"there is {name}" for name in sorted(listed)],
+            deploys,
+        )

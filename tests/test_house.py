@@ -189,8 +189,13 @@ def test_each_room_needs_its_own_packages_alone() -> None:
 def test_only_flows_names_prefect_and_its_assembly_names_concrete_parts() -> None:
     concrete = {"pipeline.engine.local", "pipeline.learner", "pipeline.proxy", "agents.solver"}
     assert {m for m in modules() if any(n.startswith("prefect") for n in imports(m))} == {
+        "flows.deployed",
+        "flows.deploying",
         "flows.evolve",
+        "flows.helping",
+        "flows.leftovers",
         "flows.server",
+        "flows.workers",
     }
     naming = {m for m in modules() if m.startswith("flows") and imports(m) & concrete}
     assert naming == {"flows.assemble", "flows.engines"}
