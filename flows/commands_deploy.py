@@ -10,54 +10,64 @@ import typer
 from flows.edge import Edge, Recipe, Set
 from flows.errors import Refusal
 
+Config = Annotated[Path | None, typer.Argument(help="A TOML file; defaults without.")]
+Named = Annotated[str | None, typer.Option(help="The deployment's name, and the run's.")]
+Run = Annotated[str | None, typer.Option(help="The run's name, if not the deployment's.")]
+Pool = Annotated[str, typer.Option(help="The work pool.")]
+Type = Annotated[
+    str, typer.Option(help="The pool's type: process, or docker or kubernetes with --image.")
+]
+Image = Annotated[
+    str | None, typer.Option(help="Image with coclimb installed, for docker and kubernetes.")
+]
+Gpus = Annotated[int, typer.Option(min=0, help="GPUs that help: a queue each, gpu-0 and on.")]
+Machines = Annotated[
+    str | None, typer.Option(help="Names, separated by commas, of machines with --gpus each.")
+]
+Queues = Annotated[
+    str | None, typer.Option(help="The helping queues by name, separated by commas.")
+]
+Train = Annotated[str, typer.Option(help="The queue of the run itself.")]
+Cron = Annotated[str | None, typer.Option(help="Fire by a cron line, as '0 2 * * *'.")]
+Interval = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Fire every so many seconds.")
+]
+Rule = Annotated[str | None, typer.Option(help="Fire by an iCalendar rule.")]
+Zone = Annotated[str | None, typer.Option(help="Zone of the schedule, as Europe/Berlin.")]
+Rounds = Annotated[int | None, typer.Option(min=1, help="Rounds to climb in all.")]
+More = Annotated[
+    int | None, typer.Option(min=1, help="Most rounds that one firing climbs; else all.")
+]
+Idle = Annotated[float, typer.Option(min=1, help="Seconds unused after which a helper ends.")]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Say what to run where, and what fits; no server.")
+]
+Size = Annotated[float | None, typer.Option(help="Billions of parameters, for --explain.")]
+
 
 def deploy(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Argument(help="A TOML file; defaults without.")] = None,
+    config: Config = None,
     recipe: Recipe = None,
     change: Set = None,
-    name: Annotated[str | None, typer.Option(help="The deployment's name, and the run's.")] = None,
-    run: Annotated[
-        str | None, typer.Option(help="The run's name, where it is not the deployment's.")
-    ] = None,
-    pool: Annotated[str, typer.Option(help="The work pool.")] = "coclimb",
-    type: Annotated[
-        str, typer.Option(help="The pool's type: process, or docker or kubernetes with --image.")
-    ] = "process",
-    image: Annotated[
-        str | None, typer.Option(help="Image with coclimb installed, for docker and kubernetes.")
-    ] = None,
-    gpus: Annotated[
-        int, typer.Option(min=0, help="GPUs that help: a queue each, gpu-0 and on.")
-    ] = 0,
-    machines: Annotated[
-        str | None, typer.Option(help="Names, separated by commas, of machines with --gpus each.")
-    ] = None,
-    queues: Annotated[
-        str | None, typer.Option(help="The helping queues by name, separated by commas.")
-    ] = None,
-    train_queue: Annotated[str, typer.Option(help="The queue of the run itself.")] = "train",
-    cron: Annotated[str | None, typer.Option(help="Fire by a cron line, as '0 2 * * *'.")] = None,
-    interval: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Fire every so many seconds.")
-    ] = None,
-    rrule: Annotated[str | None, typer.Option(help="Fire by an iCalendar rule.")] = None,
-    timezone: Annotated[
-        str | None, typer.Option(help="That the schedule is read in, as Europe/Berlin.")
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds to climb in all.")] = None,
-    rounds_more: Annotated[
-        int | None, typer.Option(min=1, help="Most rounds that one firing climbs; else all.")
-    ] = None,
-    idle: Annotated[
-        float, typer.Option(min=1, help="Seconds without work after which a helper ends.")
-    ] = 300.0,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say what to run where, and what fits; no server.")
-    ] = False,
-    model_size: Annotated[
-        float | None, typer.Option(help="Billions of parameters that --explain works out.")
-    ] = None,
+    name: Named = None,
+    run: Run = None,
+    pool: Pool = "coclimb",
+    type: Type = "process",
+    image: Image = None,
+    gpus: Gpus = 0,
+    machines: Machines = None,
+    queues: Queues = None,
+    train_queue: Train = "train",
+    cron: Cron = None,
+    interval: Interval = None,
+    rrule: Rule = None,
+    timezone: Zone = None,
+    rounds: Rounds = None,
+    rounds_more: More = None,
+    idle: Idle = 300.0,
+    explain: Explain = False,
+    model_size: Size = None,
 ) -> None:
     """Put a run on a Prefect server: work pool, a queue per GPU, deployments, a schedule."""
     edge: Edge = context.obj

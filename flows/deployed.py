@@ -3,7 +3,7 @@
 Parameters are plain JSON and small. Where home and store are stands in the environment of the
 worker, or of the deployment's job variables (COCLIMB_HOME, COCLIMB_STORE), so that no password
 reaches Prefect. Whether a run is free, and what of it is done, the store says: a firing that comes
-while another process owns the run ends as Cancelled, with that owner's name.
+while another process owns the run ends as Refused, with that owner's name.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Annotated
 
 from prefect import flow, get_run_logger
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed, Failed
 from pydantic import Field, JsonValue, ValidationError
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
@@ -25,12 +27,13 @@ from transformers.utils.logging import disable_progress_bar
 from flows.address import bare
 from flows.display import Lines
 from flows.errors import Refusal
-from flows.evolve import showing
+from flows.evolve import AWAY, showing
 from flows.firing import Firing, climb_some, find_or_begin, take_one
 from flows.helping import called
 from flows.home import STORE, Home, find_home, make_home
 from flows.live import Live, Place
 from flows.owning import Interrupted
+from flows.schedules import skip_overdue
 from flows.settings import build
 from flows.working import Shift, work
 from pipeline.config import RunConfig, recorded
@@ -77,7 +80,10 @@ def climb(
 
     def climbing(home: Home, place: Place) -> str:
         firing = Firing(name, read(config), rounds, rounds_more)
-        return climb_some(find_or_begin(place, firing), firing, Told(Console()), helped)
+        try:
+            return climb_some(find_or_begin(place, firing), firing, Told(Console()), helped)
+        finally:
+            _skip_overdue()
 
     return _ended(store, climbing)
 
@@ -132,11 +138,20 @@ def _ended(address: str, work: Callable[[Home, Place], str]) -> State:
         with closing(Store.open(home.store)) as store:
             return Completed(message=work(home, Place(store, home, "")))
     except Owned as error:
-        return Cancelled(name="Refused", message=str(error))
+        return Completed(name="Refused", message=str(error))  # the run goes on elsewhere
     except (Refusal, StoreError) as error:
         return Failed(name="Refused", message=str(error))
     except Interrupted:  # all is put away; Prefect knows whether it was asked for
         raise TerminationSignal(signal.SIGTERM) from None
+
+
+def _skip_overdue() -> None:
+    """Call off what this deployment's schedule would have fired meanwhile."""
+    context = FlowRunContext.get()
+    deployment = context.flow_run.deployment_id if context and context.flow_run else None
+    if deployment is not None:
+        with suppress(*AWAY), get_client(sync_client=True) as client:
+            skip_overdue(client, deployment, "It came due while another firing was at work.")
 
 
 def _refuse_another(address: str, home: Home) -> None:

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import cast
+from uuid import UUID
 
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -23,39 +22,20 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
-from prefect.schedules import Cron, Interval, RRule, Schedule
-from prefect.settings import PREFECT_API_URL
+from prefect.schedules import Schedule
 from prefect.types.entrypoint import EntrypointType
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
 from flows import deployed
 from flows.errors import Refusal
-from flows.evolve import AWAY
 from flows.firing import Firing
 from flows.queues import devices
+from flows.reaching import reaching, refuse_without_server
+from flows.schedules import When, schedule_of, skip_overdue
 from store.schema import STAGES
 
 # without it Prefect imports a flow twice, in two processes, which doubles the seconds of a start
 ENGINE = "python -m prefect.engine"
-EXAMPLES = {
-    "--cron": "'0 2 * * *', every night at two",
-    "--interval": "3600, every hour",
-    "--rrule": "'FREQ=WEEKLY;BYDAY=MO,TH;BYHOUR=2;BYMINUTE=0'",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class When:
-    """One schedule, or none.
-
-    interval  seconds between firings
-    timezone  that cron and rrule are read in, such as Europe/Berlin
-    """
-
-    cron: str | None = None
-    interval: float | None = None
-    rrule: str | None = None
-    timezone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,56 +83,7 @@ def deploy(wanted: Wanted) -> list[str]:
         _make_pool(client, wanted.pool)
         for queue in dict.fromkeys((wanted.train, *wanted.queues)):
             _make_queue(client, wanted.pool.name, queue)
-        return [_apply(one, wanted, schedule) for one in _deployments(wanted)]
-
-
-def schedule_of(when: When) -> Schedule | None:
-    """Prefect's schedule. Raises Refusal for several at once and for one that cannot be read."""
-    forms = {"--cron": when.cron, "--interval": when.interval, "--rrule": when.rrule}
-    given = [option for option, value in forms.items() if value is not None]
-    if len(given) > 1:
-        raise Refusal(f"{' and '.join(given)} are one schedule each; give one of them")
-    if not given:
-        return None
-    try:
-        if when.timezone is not None:
-            ZoneInfo(when.timezone)
-        if when.cron is not None:
-            return Cron(when.cron, timezone=when.timezone)
-        if when.interval is not None:
-            return Interval(_above_zero(when.interval), timezone=when.timezone)
-        return RRule(str(when.rrule), timezone=when.timezone)
-    except (ValueError, ZoneInfoNotFoundError) as error:
-        told = f"{given[0]} {forms[given[0]]}"
-        raise Refusal(f"{told}: {error}", remedy="such as " + EXAMPLES[given[0]]) from error
-
-
-def refuse_without_server() -> None:
-    """Refuse where Prefect knows of no server; a temporary one would end with this command."""
-    if not PREFECT_API_URL.value():
-        raise Refusal(
-            "no Prefect server is named, and a deployment needs one that stays",
-            remedy="start one with `prefect server start`, then say where it is: "
-            "export PREFECT_API_URL=http://127.0.0.1:4200/api",
-        )
-
-
-@contextmanager
-def reaching() -> Iterator[None]:
-    """In this block what a server answers wrongly, or not at all, is one clear refusal."""
-    try:
-        yield
-    except (*AWAY, RuntimeError) as error:  # RuntimeError is what opening a client raises
-        raise Refusal(
-            f"Prefect's server at {PREFECT_API_URL.value()} cannot be used: {error}",
-            remedy="is it running, and may you? `prefect server start` starts one",
-        ) from error
-
-
-def _above_zero(seconds: float) -> timedelta:
-    if not seconds > 0:
-        raise ValueError("an interval is longer than 0 seconds")
-    return timedelta(seconds=seconds)
+        return [_apply(client, one, wanted, schedule) for one in _deployments(wanted)]
 
 
 def _make_pool(client: SyncPrefectClient, pool: Pool) -> None:
@@ -220,7 +151,7 @@ def _deployments(wanted: Wanted) -> Iterator[_One]:
         yield _One(deployed.help, name, queue, asked)
 
 
-def _apply(one: _One, wanted: Wanted, schedule: Schedule | None) -> str:
+def _apply(client: SyncPrefectClient, one: _One, wanted: Wanted, schedule: Schedule | None) -> str:
     """Make a deployment, or change the one of that name."""
     given = RunnerDeployment.from_flow(
         one.flow,
@@ -233,7 +164,9 @@ def _apply(one: _One, wanted: Wanted, schedule: Schedule | None) -> str:
         job_variables=_job(one.queue, wanted),
         entrypoint_type=EntrypointType.MODULE_PATH,  # of what is installed where the worker is
     )
-    given.apply()
+    made = cast(UUID, given.apply())  # outside of a running loop it waits
+    if one.scheduled:
+        skip_overdue(client, made, "The schedule was changed.")
     return one.full
 
 

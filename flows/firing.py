@@ -23,6 +23,7 @@ from flows.stages import begin, complete, to_do
 from pipeline.config import ELSEWHERE, RunConfig, recorded
 from store import ledger, questions
 from store.errors import Conflict
+from store.places import record_place
 from store.stages import stages_of
 
 # takes a stage of a round of the run that it was made for
@@ -156,7 +157,7 @@ def owned(place: Place, firing: Firing, progress: Progress, assembled: Assemble)
         begun = _recorded(place)
         now = moved(begun, firing.config)
         if now != begun:  # its workers read their settings from the row
-            ledger.record_place(place.store, lease, now.model_dump_json())
+            record_place(place.store, lease, now.model_dump_json())
         live = come_alive(place, lease, progress, assembled)
         with tidy(live):
             begin(live)

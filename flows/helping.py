@@ -65,9 +65,7 @@ def _call(name: str, live: Live, idle: float) -> Iterator[UUID]:
 def _at_it(client: SyncPrefectClient, deployment: UUID) -> bool:
     found = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNENDED))
-        ),
+        flow_run_filter=FlowRunFilter(state=_state(UNENDED)),
         limit=1,
     )
     return bool(found)
@@ -84,3 +82,7 @@ def _call_off(started: Sequence[UUID], live: Live) -> None:
                     client.set_flow_run_state(one, said, force=True)
     except AWAY:
         live.progress.say("helpers that no worker took up may still wait in their queues")
+
+
+def _state(types: list[StateType]) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=types))

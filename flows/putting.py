@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.address import bare, has_password
@@ -47,7 +48,7 @@ def put(home: Home, config: RunConfig, asked: Asked) -> None:
     queues = tuple(queue for queue in named if queue != asked.train_queue)  # its GPU trains
     _refuse(config, asked, queues)
     os.environ.update(lasting(os.environ))
-    from flows import deploying  # noqa: PLC0415 - Prefect reads its environment
+    from flows import deploying, schedules  # noqa: PLC0415 - Prefect reads its environment
 
     wanted = deploying.Wanted(
         name=asked.name,
@@ -55,14 +56,17 @@ def put(home: Home, config: RunConfig, asked: Asked) -> None:
         pool=deploying.Pool(asked.pool, asked.type, asked.image),
         queues=queues,
         train=asked.train_queue,
-        when=deploying.When(asked.cron, asked.interval, asked.rrule, asked.timezone),
+        when=schedules.When(asked.cron, asked.interval, asked.rrule, asked.timezone),
         address=bare(home.store),
         env=environment(home),
         folder=working_folder(config),
         idle=asked.idle,
     )
     made = deploying.deploy(wanted)
-    for line in told(home, asked, queues, made):
+    lines = told(home, asked, queues, made)
+    if _scheduled(asked):
+        lines.append(_when(schedules.planned(made[0])))
+    for line in lines:
         console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -99,6 +103,15 @@ def told(home: Home, asked: Asked, queues: tuple[str, ...], made: list[str]) -> 
     lines += ["", f"{fires}prefect deployment run {made[0]}"]
     lines += [f"how it stands: coclimb rounds {asked.run}"]
     return lines
+
+
+def _when(due: datetime | None) -> str:
+    if due is None:
+        return (
+            "the server has planned no firing yet; if it stays so its log says why (Prefect 3.8.8 "
+            "plans nothing under SQLAlchemy 2.1: pip install 'sqlalchemy<2.1' where it runs)"
+        )
+    return f"next firing: {due.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _absolute(store: str) -> str:

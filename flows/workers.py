@@ -22,11 +22,11 @@ from prefect.workers.process import (
     ProcessWorkerResult,
 )
 
-from flows.deploying import reaching, refuse_without_server
 from flows.errors import Refusal
 from flows.evolve import AWAY
 from flows.leftovers import clear, name_of
 from flows.queues import VISIBLE, devices
+from flows.reaching import reaching, refuse_without_server
 from flows.server import own_path
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ async def _until_told(worker: Patient) -> None:
         return
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, working.cancel)
-    print("told to stop: the flow at work is ending; once more kills it", flush=True)
+    print("told to stop; a flow at work ends first, once more kills it", flush=True)
     finishing = asyncio.create_task(worker.finish())
     await asyncio.wait({working, finishing}, return_when=asyncio.FIRST_COMPLETED)
     finishing.cancel()

@@ -158,18 +158,6 @@ def ask_rounds(store: Store, lease: Lease, rounds: int) -> None:
     store.write(lease, work)
 
 
-def record_place(store: Store, lease: Lease, config: str) -> None:
-    """Keep a run's configuration with other settings of where things are.
-
-    config  the one it was begun with, but for settings that no digest covers
-    """
-
-    def work(session: Session) -> None:
-        session.get_one(RunRow, lease.run).config = config
-
-    store.write(lease, work)
-
-
 def stage_done(store: Store, run: str, round: int, stage: str) -> str | None:
     """The digest of a closed stage, inherited rounds included, or None while it is open."""
     with store.reading() as session:

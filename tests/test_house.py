@@ -194,6 +194,8 @@ def test_only_flows_names_prefect_and_its_assembly_names_concrete_parts() -> Non
         "flows.evolve",
         "flows.helping",
         "flows.leftovers",
+        "flows.reaching",
+        "flows.schedules",
         "flows.server",
         "flows.workers",
     }

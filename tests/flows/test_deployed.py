@@ -43,10 +43,10 @@ def test_a_deployed_run_is_refused_while_it_is_owned_and_then_climbed(tmp_path: 
         with working(server, folder, "train"):
             with Owning(store, place.run) as lease:
                 refused = ended(server)
-            assert (refused["type"], refused["name"]) == ("CANCELLED", "Refused")
+            assert (refused["type"], refused["name"]) == ("COMPLETED", "Refused")
             assert f"belongs to {lease.owner}" in refused["message"]
             climbed = ended(server)
-        assert climbed["type"] == "COMPLETED"
+        assert climbed["name"] == "Completed"
         assert climbed["message"] == f"run {place.run} has 1 of 1 rounds committed"
         assert questions.runs(store)[0]["status"] == "done"
         assert invariants.verify(store, None, folder)["violations"] == []

@@ -103,11 +103,12 @@ def test_a_pool_of_images_is_served_by_prefects_own_worker(tmp_path: Path) -> No
 @pytest.mark.prefect
 def test_what_is_put_on_the_server_is_small_plain_and_without_a_password(tmp_path: Path) -> None:
     from flows import deploying  # noqa: PLC0415 - imports Prefect
+    from flows.schedules import When  # noqa: PLC0415
 
     home = Home(tmp_path, URL)
     wanted = deploying.Wanted(
         "night", Firing("night", QUEUED, rounds_more=1), deploying.Pool("coclimb"),
-        ("gpu-0", "gpu-1"), "train", deploying.When(), bare(home.store),
+        ("gpu-0", "gpu-1"), "train", When(), bare(home.store),
         putting.environment(home), None, 300.0,
     )  # fmt: skip
     made = list(deploying._deployments(wanted))
@@ -126,7 +127,7 @@ def test_what_is_put_on_the_server_is_small_plain_and_without_a_password(tmp_pat
 
 @pytest.mark.prefect
 def test_one_schedule_is_read_and_a_wrong_one_is_told(tmp_path: Path) -> None:
-    from flows.deploying import When, schedule_of  # noqa: PLC0415 - imports Prefect
+    from flows.schedules import When, schedule_of  # noqa: PLC0415 - imports Prefect
 
     night = schedule_of(When(cron="0 2 * * *", timezone="Europe/Berlin"))
     assert night is not None
