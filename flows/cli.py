@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from flows import commands_climb, commands_look, commands_study, commands_work
+from flows import commands_climb, commands_deploy, commands_look, commands_study, commands_work
 from flows.edge import Edge
 from flows.home import find_home
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "resume": commands_climb.resume,
     "fork": commands_climb.fork,
     "train": commands_climb.train,
+    "deploy": commands_deploy.deploy,
     "worker": commands_work.worker,
     "runs": commands_look.runs,
     "rounds": commands_look.rounds,
@@ -59,7 +60,8 @@ def shared(
         Path | None, typer.Option(help="Home folder; else COCLIMB_HOME, else .coclimb here.")
     ] = None,
     store: Annotated[
-        str | None, typer.Option(help="Store instead of the home's SQLite: a postgresql:// URL.")
+        str | None,
+        typer.Option(help="A postgresql:// URL; else COCLIMB_STORE, else the home's SQLite."),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VARIABLE = "COCLIMB_HOME"
+STORE = "COCLIMB_STORE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class Home:
     """The home folder and the store's address.
 
     root   --home, else the variable COCLIMB_HOME, else .coclimb in the working folder; absolute
-    store  a file in it, or the PostgreSQL URL given
+    store  --store, else the variable COCLIMB_STORE, else a file in it; PostgreSQL by its URL
     """
 
     root: Path
@@ -43,7 +44,7 @@ def find_home(root: Path | None, store: str | None) -> Home:
     """The home named on the command line, by the environment, or by the working folder."""
     chosen = root or Path(os.environ.get(VARIABLE) or ".coclimb")
     absolute = chosen.expanduser().absolute()
-    return Home(absolute, store or str(absolute / "coclimb.db"))
+    return Home(absolute, store or os.environ.get(STORE) or str(absolute / "coclimb.db"))
 
 
 def make_home(home: Home) -> None:

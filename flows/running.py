@@ -57,7 +57,7 @@ def start(home: Home, file: Path | None, changes: list[str], asked: Asked) -> No
             remedy=f"coclimb train --from RUN --objective {config.offline.objective}",
         )
     with _store(home) as store:
-        there = _named(store, asked.name)
+        there = run_named(store, asked.name)
         if there is not None:
             _same_config(store, there, config)
             _climb(Place(store, home, there), asked)
@@ -66,7 +66,7 @@ def start(home: Home, file: Path | None, changes: list[str], asked: Asked) -> No
             progress.stage(0, "load")
             shared_of(config)  # what it needs is there before the run has a row
             parts = assemble(config, home.logs)
-            run = ledger.create_run(store, _new(config, asked.name, None))
+            run = ledger.create_run(store, new_run(config, asked.name, None))
             _own_and_climb(Place(store, home, run), asked, progress, lambda _: parts, server)
         _summarise(store, run)
 
@@ -136,7 +136,7 @@ def _fork(store: Store, home: Home, branch: Branch, asked: Asked) -> None:
     shared_of(config)
     if config.offline.objective != "none":
         check_source(store, parent, config)
-    new = _new(config, asked.name, (parent, branch.round))
+    new = new_run(config, asked.name, (parent, branch.round))
     run = ledger.create_run(store, new)
     _climb(Place(store, home, run), asked)
 
@@ -202,7 +202,7 @@ def _screen() -> Iterator[Lines | Panel]:
         yield progress
 
 
-def _new(config: RunConfig, name: str | None, parent: tuple[str, int] | None) -> ledger.NewRun:
+def new_run(config: RunConfig, name: str | None, parent: tuple[str, int] | None) -> ledger.NewRun:
     return ledger.NewRun(
         config=config.model_dump_json(),
         config_digest=config.digest(),
@@ -214,7 +214,7 @@ def _new(config: RunConfig, name: str | None, parent: tuple[str, int] | None) ->
     )
 
 
-def _named(store: Store, name: str | None) -> str | None:
+def run_named(store: Store, name: str | None) -> str | None:
     """The run of that name, if there is one."""
     found = [row["id"] for row in questions.runs(store) if name and row["name"] == name]
     return str(found[-1]) if found else None

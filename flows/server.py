@@ -51,6 +51,14 @@ def settings(home: Path, given: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if name not in given}
 
 
+def lasting(given: Mapping[str, str]) -> dict[str, str]:
+    """What to set before Prefect is imported to use a server that stays, and never another."""
+    names = ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "PREFECT_CLI_COLORS")
+    wanted = {name: QUIET[name] for name in names}
+    wanted["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
+    return {name: value for name, value in wanted.items() if name not in given}
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """The server of a block; process is None where it is somebody else's."""
@@ -119,7 +127,7 @@ def _folder(home: Path) -> Iterator[Path]:
 def _start(folder: Path, log: Path) -> subprocess.Popen[bytes]:
     """The child, with Prefect's database in `folder` unless it was set otherwise."""
     chosen = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.db"}
-    own = {"PREFECT_UI_ENABLED": "false", "PYTHONPATH": _own_path()}
+    own = {"PREFECT_UI_ENABLED": "false", "PYTHONPATH": own_path()}
     with log.open("wb") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "flows.server"],
@@ -140,7 +148,7 @@ def _unable(log: Path, found: str) -> Refusal:
     )
 
 
-def _own_path() -> str:
+def own_path() -> str:
     """Where this package is imported from, first, for the child."""
     here = str(Path(__file__).resolve().parent.parent)
     return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH", "")])])

@@ -214,8 +214,15 @@ def test_only_flows_names_prefect_and_its_assembly_names_concrete_parts() -> Non
         "agents.solver",
     }
     assert {m for m in modules() if any(n.startswith("prefect") for n in imports(m))} == {
+        "flows.deployed",
+        "flows.deploying",
         "flows.evolve",
+        "flows.helping",
+        "flows.leftovers",
+        "flows.reaching",
+        "flows.schedules",
         "flows.server",
+        "flows.workers",
     }
     naming = {m for m in modules() if m.startswith("flows") and imports(m) & concrete}
     assert naming == {"flows.assemble", "flows.bases", "flows.engines"}

@@ -8,17 +8,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
+from flows import stages
 from flows.errors import Refusal
 from flows.live import Live
 from flows.owning import Interrupted, stoppable
 from flows.server import ADDRESS, PATIENCE, QUIET, Server, _folder, prefect_server, settings
 from pipeline.faults import armed
 from store import questions
-from tests.flows.scripted import Bench
+from tests.flows.scripted import Bench, Heard
+
+if TYPE_CHECKING:
+    from flows.evolve import Shown
 
 pytestmark = pytest.mark.prefect
 
@@ -62,6 +69,65 @@ def test_sigterm_stops_the_flow_in_seconds_and_it_goes_on(
     assert (run["status"], run["reason"], run["owner"]) == ("stopped", "stopped by SIGTERM", None)
     bench.go_on(work=run_flow)
     assert questions.runs(bench.store)[0]["status"] == "done"
+
+
+@dataclass
+class Broken:
+    """Fills what a stage is taken through, as Prefect without its server: before the stage, after
+    it, or not at all where the stage itself fails."""
+
+    when: str
+    shown: Shown | None = None
+
+    def __call__(self, run: str, round: int, stage: str) -> None:
+        assert self.shown is not None
+        if self.when != "before":
+            self.shown.bare(round, stage)
+        if self.when != "never":
+            raise httpx.ConnectError("All connection attempts failed")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_server_that_is_gone_at_a_stages_border_costs_the_run_nothing(
+    when: str, tmp_path: Path
+) -> None:
+    from flows.evolve import Shown  # noqa: PLC0415 - imports Prefect
+
+    plain, bench, heard = Bench(tmp_path / "bare"), Bench(tmp_path / "broken"), Heard()
+    plain.go_on()
+
+    def work(live: Live) -> None:
+        through = Broken(when)
+        through.shown = Shown(live, through)
+        for round, stage in stages.to_do(live):
+            through.shown.take(round, stage)
+        stages.complete(live)
+
+    bench.go_on(work=work, progress=heard)
+    assert bench.chain() == plain.chain()
+    assert len(heard.stages) == len(set(heard.stages)) == 12  # none twice
+    [said] = [line for line in heard.said if "server" in line]  # once
+    assert "ConnectError" in said
+
+
+def test_what_a_stage_raises_itself_is_not_taken_for_a_gone_server(tmp_path: Path) -> None:
+    from flows.evolve import Shown  # noqa: PLC0415 - imports Prefect
+
+    bench, heard = Bench(tmp_path), Heard()
+
+    def work(live: Live) -> None:
+        through = Broken("never")
+        through.shown = Shown(live, through)
+        for round, stage in stages.to_do(live):
+            through.shown.take(round, stage)
+
+    def fail() -> None:
+        raise httpx.ConnectError("the object store does not answer")
+
+    with armed("upd.row", fail), pytest.raises(httpx.ConnectError, match="object store"):
+        bench.go_on(work=work, progress=heard)
+    assert questions.runs(bench.store)[0]["status"] == "failed"
+    assert not any("server" in line for line in heard.said)
 
 
 def test_a_server_ends_with_whoever_started_it(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""The store's address as it may be shown and kept by others: without a password."""
+
+from __future__ import annotations
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+SECRET = ("password", "sslpassword")  # of libpq, where they stand behind the question mark
+
+
+def bare(store: str) -> str:
+    """The address without its password; a path as it is."""
+    url = _url(store)
+    if url is None:
+        return store
+    query = url.difference_update_query(SECRET).query
+    place = (url.host, url.port, url.database, query)
+    return URL.create(url.drivername, url.username, None, *place).render_as_string()
+
+
+def has_password(store: str) -> bool:
+    """Whether the address holds a password."""
+    url = _url(store)
+    return url is not None and (bool(url.password) or any(name in url.query for name in SECRET))
+
+
+def _url(store: str) -> URL | None:
+    """The address as a URL, or None for a path."""
+    if "://" not in store:
+        return None
+    try:
+        return make_url(store)
+    except ArgumentError:
+        return None
