@@ -34,7 +34,8 @@ def export(
         Path, typer.Option(metavar="PATH", help="A .jsonl or .parquet file, or a new folder.")
     ],
     what: Annotated[
-        str, typer.Option(help="tasks, rollouts, readings, updates, syncs, rounds or probes.")
+        str,
+        typer.Option(help="tasks, rollouts, readings, updates, syncs, rounds, probes or engines."),
     ] = "rollouts",
     truth: Annotated[
         bool, typer.Option("--truth", help="With the columns that only probes may read.")

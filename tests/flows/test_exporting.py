@@ -9,7 +9,10 @@ import pytest
 from datasets import load_dataset, load_from_disk
 
 from flows.exporting import QUERIES
+from flows.live import Live
+from flows.stages import run_stages
 from pipeline.config import RunConfig
+from pipeline.parity import Figures, Limits, Parity
 from pipeline.types import Task
 from store.database import Store
 from store.leases import acquire_lease
@@ -127,7 +130,14 @@ def test_what_cannot_be_exported_writes_nothing(
 def test_every_listing_of_a_run_can_be_written_in_every_form(tmp_path: Path) -> None:
     tree = SMALL.model_dump(mode="json") | {"verifier": {"also": ["vote"]}}
     bench = Bench(tmp_path / "home", RunConfig.model_validate(tree))
-    bench.go_on()
+
+    def compared(live: Live) -> None:
+        figures = Figures(9, 0.0, 0.0, None)
+        limits = Limits(1e-4, 0.05)
+        live.parts.parities.append(Parity("x", "solver", "solver@0", 0, figures, limits, True))
+        run_stages(live)
+
+    bench.go_on(work=compared)
     bench.store.close()
     for what in QUERIES:
         for form in (".jsonl", ".parquet", ""):
