@@ -136,12 +136,13 @@ def simulate(url: str, options: argparse.Namespace) -> None:
     asker = Asker(store, lease, tasks, options.per_item)
     with at_work(url, options) as times:
         began, left, number = time.perf_counter(), options.rollouts, 0
-        while left > 0:
+        while left > 0 and time.perf_counter() - began < 60 * options.minutes:
             number, size = number + 1, min(options.workers * options.per_item, left)
             asker.step(number, size)
             left -= size
             say(f"  step {number}: {left} rollouts left, {time.perf_counter() - began:.0f} s")
         seconds = time.perf_counter() - began
+    options.rollouts -= left
     report(asker, times, seconds, options)
     store.close()
 
@@ -239,6 +240,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="that the workers share")
     parser.add_argument("--threads", type=int, default=4, help="of each, a connection each")
     parser.add_argument("--seconds", type=float, default=3.0, help="an item takes, about")
+    parser.add_argument("--minutes", type=float, default=1e9, help="after which no step begins")
     parser.add_argument("--folder", type=Path, default=Path("."), help="on the disk to measure")
     parser.add_argument("--verify", action="store_true", help="check every invariant at the end")
     options = parser.parse_args()
