@@ -93,7 +93,8 @@ def tidy(live: Live) -> Iterator[None]:
 
 
 def _sweep(live: Live) -> None:
-    known = {point.folder.rsplit("/", 1)[-1] for point in _own(live)}
+    own = [point for point in _own(live) if not live.depot.replaced(point)]
+    known = {point.folder.rsplit("/", 1)[-1] for point in own}
     sweep(live.home.checkpoints(live.run), known)
 
 
