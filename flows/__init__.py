@@ -5,6 +5,7 @@ The only room that prints, that knows Prefect, and that names concrete classes (
     cli       commands; imports nothing heavy before one runs
     settings  TOML and --set to a RunConfig, or every problem at once
     home      where a run's state lives
+    depot     where its checkpoints are: the home, and a shared folder that other machines see
     sources   rows of a file, a folder, a database or the Hub, or why not
     data      those rows made ready for a run, and what was done to them
     assemble  from a config to parts that can run

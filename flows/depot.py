@@ -6,11 +6,12 @@ a home that lacks the folder fetches it, so any machine that sees the store goes
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flows.home import Home
-from pipeline.checkpoint import BadCheckpoint, Checkpoint, verify_checkpoint
+from pipeline.checkpoint import MANIFEST, BadCheckpoint, Checkpoint, verify_checkpoint
 from pipeline.config import RunConfig, recorded
 from pipeline.copies import Copies, copy_of
 from pipeline.shared import SharedFolder, Unanswered
@@ -89,6 +90,16 @@ class Depot:
         copies = self._of(run)
         if copies is not None:
             copies.sweep(run, [_copy(point) for point in known])
+
+    def replaced(self, point: Point) -> bool:
+        """Whether this home's folder is another than the row names, and the shared copy is not.
+
+        So it is where this machine was stopped before its row, and another took the round again.
+        """
+        manifest = self._home.root / point.folder / MANIFEST
+        if self._of(point.run) is None or not manifest.is_file():
+            return False
+        return hashlib.sha256(manifest.read_bytes()).hexdigest() != point.manifest_digest
 
     def loose(self, run: str, known: Sequence[Point]) -> list[str]:
         """Names of what `sweep` would remove."""

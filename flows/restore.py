@@ -101,12 +101,13 @@ def tidy(live: Live) -> Iterator[None]:
                 _sweep(leaving)
 
 
-def _sweep(live: Live | Place) -> None:
-    known = {point.folder.rsplit("/", 1)[-1] for point in _own(live)}
+def _sweep(live: Live) -> None:
+    own = [point for point in _own(live) if not live.depot.replaced(point)]
+    known = {point.folder.rsplit("/", 1)[-1] for point in own}
     sweep(live.home.checkpoints(live.run), known)
 
 
-def _own(live: Live | Place) -> list[Point]:
+def _own(live: Live) -> list[Point]:
     return [point for point in points.checkpoints(live.store, live.run) if point.run == live.run]
 
 

@@ -212,12 +212,27 @@ def test_a_home_whose_folder_is_broken_takes_the_copy_and_says_so(tmp_path: Path
     bench = Bench(tmp_path / "home", shared_at(SMALL, tmp_path / "shared"))
     bench.go_on(work=one_round)
     newest = points.checkpoints(bench.store, bench.run)[0]
-    (bench.home.root / newest.folder / MANIFEST).write_text("{}")
+    (bench.home.root / newest.folder / "proxy" / "proxy.safetensors").write_bytes(b"")
     assert "I4" in str(broken(bench))
     heard = Heard()
     bench.go_on(progress=heard)
     assert "in the place of one that is broken" in heard.said[0]
     assert broken(bench) == []
+
+
+def test_what_a_machine_wrote_and_another_row_replaced_goes_when_it_comes_back(
+    tmp_path: Path, whole: list[str]
+) -> None:
+    bench = Bench(tmp_path / "home", shared_at(SMALL, tmp_path / "shared"))
+    bench.go_on(work=one_round)
+    kept = points.checkpoints(bench.store, bench.run)
+    for point in kept:
+        (bench.home.root / point.folder / MANIFEST).write_text("of another machine")
+    assert str(broken(bench)).count("I4") == 2
+    bench.go_on()
+    assert broken(bench) == []
+    assert not (bench.home.root / kept[-1].folder).exists()  # round 0, not needed here
+    assert bench.chain() == whole
 
 
 def test_a_copy_altered_afterwards_is_refused_and_older_goes_past_it(

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -222,6 +223,17 @@ def test_an_upload_cut_in_the_middle_is_made_again_over_s3(
         assert line.cuts == 0
     monkeypatch.setenv(ENDPOINT, object_store)
     SharedFolder(bucket).check("a", digest)
+
+
+def test_a_server_that_takes_connections_and_says_nothing_is_given_up(
+    object_store: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.places.PATIENCE", 1.5)
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        folder = SharedFolder("s3://bucket/runs", wait=lambda seconds: None)
+        with pytest.raises(Unreachable, match="s3://bucket/runs: a: FSTimeoutError"):
+            folder.put("a", file)
 
 
 def test_no_credential_stands_in_what_an_object_store_s_fault_says(
