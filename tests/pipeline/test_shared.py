@@ -232,7 +232,7 @@ def test_a_server_that_takes_connections_and_says_nothing_is_given_up(
     with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
         monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{silent.getsockname()[1]}")
         folder = SharedFolder("s3://bucket/runs", wait=lambda seconds: None)
-        with pytest.raises(Unreachable, match="s3://bucket/runs: a: FSTimeoutError"):
+        with pytest.raises(Unanswered, match="s3://bucket/runs: a: FSTimeoutError"):
             folder.put("a", file)
 
 
