@@ -5,8 +5,10 @@ They only make it faster: without them, or without Prefect's server, the run goe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -20,46 +22,78 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
+from sqlalchemy.exc import DBAPIError
 
 from flows.evolve import AWAY
 from flows.live import Live
+from store.errors import StoreError
+from store.work import unanswered
 
 FLOW = "coclimb-help"
 WAITING = [StateType.SCHEDULED, StateType.PENDING]
 UNENDED = [*WAITING, StateType.RUNNING]
 
 
+Say = Callable[[str], None]
+AGAIN = 10.0  # seconds between two looks for helpers that were lost, or went for want of work
+
+
 @contextmanager
 def called(deployments: Sequence[str], live: Live, idle: float) -> Iterator[None]:
     """In this block every one of these deployments has a flow run that helps the run.
 
-    Where one is at it or waits already, no other is started. Those that no worker took up are
-    called off at the end of the block; the others end by themselves.
+    Where one is at it or waits already, no other is started. While items are unanswered, a helper that was
+    lost, or has ended for want of work, is called anew. Those that no worker took up are called off
+    at the end of the block; the others end by themselves.
     """
-    started = [found for name in deployments for found in _call(name, live, idle)]
-    if started:
-        live.progress.say(f"called {len(started)} helpers, one to each queue")
+    say = live.progress.say
+    calling = _Calling(deployments, live, idle)
+    calling.call(say)
+    if calling.started:
+        say(f"called {len(calling.started)} helpers, one to each queue")
+    over = threading.Event()
+    again = threading.Thread(target=calling.again, args=(over,), name="helpers", daemon=True)
+    again.start()
     try:
         yield
     finally:
-        _call_off(started, live)
+        over.set()
+        again.join()
+        _call_off(calling.started, live)
 
 
-def _call(name: str, live: Live, idle: float) -> Iterator[UUID]:
-    """Start a helper; none where there is one, and none where Prefect cannot."""
-    try:
-        with get_client(sync_client=True) as client:
-            deployment = client.read_deployment_by_name(f"{FLOW}/{name}")
-            asked = {"run": live.run, "idle": idle}
-            if not _at_it(client, deployment.id):
-                parameters = {**deployment.parameters, **asked}
-                yield client.create_flow_run_from_deployment(
-                    deployment.id, parameters=parameters
-                ).id
-    except ObjectNotFound:
-        live.progress.say(f"no deployment is called {FLOW}/{name}; `coclimb deploy` makes it anew")
-    except AWAY as error:
-        live.progress.say(f"no helper could be called by {name}: {type(error).__name__}")
+@dataclass
+class _Calling:
+    """Who is called for a run; started: the flow runs that this process has asked for."""
+
+    deployments: Sequence[str]
+    live: Live
+    idle: float
+    started: list[UUID] = field(default_factory=list)
+
+    def call(self, say: Say) -> None:
+        """Start a helper of every deployment that has none; none where Prefect cannot."""
+        for name in self.deployments:
+            try:
+                with get_client(sync_client=True) as client:
+                    self.started += self._call(client, name)
+            except ObjectNotFound:
+                say(f"no deployment is called {FLOW}/{name}; `coclimb deploy` makes it anew")
+            except AWAY as error:
+                say(f"no helper could be called by {name}: {type(error).__name__}")
+
+    def again(self, over: threading.Event) -> None:
+        """Call again while items are unanswered; the first call has told what there is to tell."""
+        while not over.wait(AGAIN):
+            with suppress(StoreError, DBAPIError):  # the run itself meets what ails the store
+                if unanswered(self.live.store, self.live.run):
+                    self.call(lambda told: None)
+
+    def _call(self, client: SyncPrefectClient, name: str) -> Iterator[UUID]:
+        deployment = client.read_deployment_by_name(f"{FLOW}/{name}")
+        if not _at_it(client, deployment.id):
+            asked = {**deployment.parameters, "run": self.live.run, "idle": self.idle}
+            yield client.create_flow_run_from_deployment(deployment.id, parameters=asked).id
 
 
 def _at_it(client: SyncPrefectClient, deployment: UUID) -> bool:

@@ -20,7 +20,7 @@ from pipeline.faults import fault
 from pipeline.items import Claim, Item, ItemFailed
 from store.claims import chunks, claim, finish, give_back, renew
 from store.clock import clock
-from store.database import Lease, Store, check_lease
+from store.database import Lease, Store, check_lease, question
 from store.rows import Row, add
 from store.schema import StepRow, WorkItemRow
 from store.taking import ITEM
@@ -147,6 +147,14 @@ def _answers(session: Session, run: str, ids: Collection[str]) -> dict[str, byte
 
 
 _CLOSED = ("done", "failed")
+
+
+@question
+def unanswered(store: Store, run: str) -> int:
+    """How many of a run's items wait for a worker, or for the answer of one."""
+    waiting = (ITEM.c.run_id == run, ITEM.c.free.is_not(None))
+    with store.reading() as session:
+        return session.scalar(select(func.count()).select_from(ITEM).where(*waiting)) or 0
 
 
 def drop(store: Store, lease: Lease, ids: Collection[str]) -> None:
