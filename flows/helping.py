@@ -42,9 +42,9 @@ AGAIN = 10.0  # seconds between two looks for helpers that were lost, or went fo
 def called(deployments: Sequence[str], live: Live, idle: float) -> Iterator[None]:
     """In this block every one of these deployments has a flow run that helps the run.
 
-    Where one is at it or waits already, no other is started. While items are unanswered, a helper that was
-    lost, or has ended for want of work, is called anew. Those that no worker took up are called off
-    at the end of the block; the others end by themselves.
+    Where one is at it or waits already, no other is started. While items are unanswered, a helper
+    that was lost, or has ended for want of work, is called anew. Those that no worker took up are
+    called off at the end of the block; the others end by themselves.
     """
     say = live.progress.say
     calling = _Calling(deployments, live, idle)

@@ -1,4 +1,4 @@
-"""A team's run with everything that can befall it: Prefect, PostgreSQL, helpers; all of them struck.
+"""A team's run, and all that can befall it: Prefect, PostgreSQL and helpers, each struck.
 
     python tests/study_team.py [--kills 10] [--server-kills 3] [--restarts 5] [--seed 0]
 
