@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import cast
 
 from pydantic import JsonValue
-from sqlalchemy import Select, and_, inspect, select, text
+from sqlalchemy import Select, and_, exists, func, inspect, select, text
 from sqlalchemy.orm import Session, aliased
 
 from pipeline.checkpoint import TEMPORARY, BadCheckpoint, verify_checkpoint
@@ -95,11 +95,26 @@ def check_database(session: Session) -> Iterator[Violation]:
                 yield Violation("I1", "the database file", str(row[0]))
         for row in session.execute(text("PRAGMA foreign_key_check")):
             yield Violation("I5", f"table {row[0]}, row {row[1]}", f"names no row of {row[2]}")
+    else:
+        yield from check_keys(session)
     inspector = inspect(session.connection())
     for name, table in Base.metadata.tables.items():
         there = inspector.get_pk_constraint(name)["constrained_columns"]
         if list(there) != [column.name for column in table.primary_key]:
             yield Violation("I2", f"table {name}", f"its key is {there}")
+
+
+def check_keys(session: Session) -> Iterator[Violation]:
+    """I5 where the database cannot check its own keys again: each row that names another has it."""
+    for table in Base.metadata.sorted_tables:
+        for key in table.foreign_key_constraints:
+            named = key.referred_table.alias()
+            pairs = [(one.parent, named.columns[one.column.name]) for one in key.elements]
+            there = exists().where(*(mine == theirs for mine, theirs in pairs))
+            lost = select(func.count()).where(~there, *(mine.is_not(None) for mine, _ in pairs))
+            if count := session.scalar(lost.select_from(table)):
+                told = f"{count} rows name no row of {key.referred_table.name}"
+                yield Violation("I5", f"table {table.name}", told)
 
 
 def check_i1(case: Case) -> Iterator[Violation]:

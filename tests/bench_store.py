@@ -1,17 +1,24 @@
-"""How fast a step of 256 rollouts is recorded, read back and verified: python tests/bench_store.py
+"""How fast a step of 256 rollouts is recorded, read back and verified.
 
-Prints milliseconds per call on SQLite in a temporary folder (a real disk: synchronous is FULL).
+    python tests/bench_store.py [--store postgres] [--insert]
+
+Prints milliseconds per call, and rows per second, on SQLite in a temporary folder (a real disk:
+synchronous is FULL), or on a PostgreSQL of its own there, with fsync on. --insert leaves COPY out.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+from sqlalchemy import func, select, text
 
 from pipeline.types import (
     Credited,
@@ -25,6 +32,8 @@ from pipeline.types import (
     UpdateStats,
     Version,
 )
+from store import postgres
+from store.columns import Base
 from store.database import Lease, Store
 from store.invariants import verify
 from store.leases import acquire_lease
@@ -39,6 +48,7 @@ from store.ledger import (
 )
 from store.points import Point, record_checkpoint
 from store.questions import Filter, rollouts
+from tests.pg import own_server
 
 TASKS, GROUP, LENGTH, STEPS = 32, 8, 160, 20
 T = TypeVar("T")
@@ -108,19 +118,54 @@ def timed(call: Callable[[], T]) -> tuple[float, T]:
     return 1000 * (time.perf_counter() - start), result
 
 
+@contextmanager
+def place(kind: str) -> Iterator[str]:
+    """Address of an empty store."""
+    if kind == "sqlite":
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            yield str(Path(folder) / "bench.db")
+    else:
+        with own_server() as server:
+            yield server.url
+
+
+def rows_in(store: Store) -> int:
+    """Rows of every table together."""
+    with store.reading() as session:
+        counts = [select(func.count()).select_from(t) for t in Base.metadata.sorted_tables]
+        return sum(session.execute(count).scalar_one() for count in counts)
+
+
+def size_of(store: Store, address: str) -> int:
+    """Bytes on disk."""
+    if store.sqlite:
+        return Path(address).stat().st_size
+    asked = text("SELECT pg_database_size(current_database())")
+    return store.read(lambda session: int(session.execute(asked).scalar_one()))
+
+
 def main() -> None:
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        file = Path(folder) / "bench.db"
-        store = Store.open(str(file))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--insert", action="store_true")
+    options = parser.parse_args()
+    if options.insert:
+        postgres.COPY_FROM = sys.maxsize
+    with place(options.store) as address:
+        store = Store.open(address)
         tasks = [Task(f"seed-{n}", f"question {n}", "seven", "rule") for n in range(TASKS)]
         lease = begun(store, tasks)
         run = lease.run
         steps = [made_step(step, tasks) for step in range(1, STEPS + 1)]
+        before = rows_in(store)
         spent = sorted(timed(lambda r=record: record_step(store, lease, r))[0] for record in steps)
         count = TASKS * GROUP
         write = sys.stdout.write
-        write(f"record_step, {count} rollouts: median {spent[STEPS // 2]:.1f} ms, worst ")
-        write(f"{spent[-1]:.1f} ms, {1000 * count / spent[STEPS // 2]:.0f} rollouts/s\n")
+        best, median, worst = spent[0], spent[STEPS // 2], spent[-1]
+        write(f"record_step, {count} rollouts: best {best:.1f} ms, median {median:.1f} ms, worst ")
+        write(f"{worst:.1f} ms, {1000 * count / median:.0f} rollouts/s\n")
+        rows = (rows_in(store) - before) / STEPS
+        write(f"rows: {rows:.0f} a step, {1000 * rows / best:.0f} rows/s at best\n")
         took, loaded = timed(lambda: load_steps(store, run, 1))
         write(f"load_steps, {STEPS} steps: {took:.0f} ms, equal: {loaded == steps}\n")
         close_stage(store, lease, 1, "climb")
@@ -128,7 +173,7 @@ def main() -> None:
         write(f"verify, {STEPS * count} rollouts: {took:.0f} ms, {answer['violations']}\n")
         took, listed = timed(lambda: rollouts(store, run, Filter(limit=50)))
         write(f"rollouts, {len(listed)} listed: {took:.1f} ms\n")
-        write(f"size: {file.stat().st_size / (STEPS * count):.0f} bytes per rollout\n")
+        write(f"size: {size_of(store, address) / (STEPS * count):.0f} bytes per rollout\n")
         store.close()
 
 

@@ -67,7 +67,12 @@ class PgServer:
     def _control(self, *arguments: str, check: bool = True) -> int:
         command = [str(BIN / "pg_ctl"), "-D", str(self.folder), "-w", "-t", "60", *arguments]
         return subprocess.run(
-            command, check=check, user=self.user, stdout=subprocess.DEVNULL, cwd="/"
+            command,
+            check=check,
+            user=self.user,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
         ).returncode
 
 

@@ -269,6 +269,19 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         walk(module, ())
 
 
+def test_every_question_to_the_store_is_asked_again_where_its_connection_breaks() -> None:
+    """Reading goes through `Store.read`, or stands in a function marked `@question`."""
+    bare = [
+        f"{module}.{node.name}"
+        for module, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and module != "store.database"
+        if any(ast.unparse(one).endswith("store.reading()") for one in ast.walk(node))
+        if "question" not in {d.id for d in node.decorator_list if isinstance(d, ast.Name)}
+    ]
+    assert bare == []
+
+
 def test_what_trains_cannot_reach_truth() -> None:
     starts = [m for m in modules() if m in TRAINING or m.startswith("agents.")]
     found = reached(starts)

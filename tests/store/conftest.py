@@ -85,17 +85,33 @@ def told_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def told_database(server: str) -> str:
+    """A database on the server that holds the same run; closed, so that it may be copied."""
+    _do(server, "CREATE DATABASE told")
+    opened = Store.open(_database(server, "told"))
+    tell(opened)
+    opened.close()
+    return "told"
+
+
 @pytest.fixture(params=BOTH)
 def told(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A store of one's own that already holds the finished run "runa" of two rounds."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("told_file"), tmp_path / "coclimb.db")
-        opened = Store.open(str(tmp_path / "coclimb.db"))
+        address = str(tmp_path / "coclimb.db")
     else:
-        opened = Store.open(request.getfixturevalue("postgres"))
-        tell(opened)
+        server, whole = request.getfixturevalue("server"), request.getfixturevalue("told_database")
+        _do(server, "DROP DATABASE IF EXISTS mine", f"CREATE DATABASE mine TEMPLATE {whole}")
+        address = _database(server, "mine")
+    opened = Store.open(address)
     yield opened
     opened.close()
+
+
+def _database(server: str, name: str) -> str:
+    return parse_url(server).set(database=name).render_as_string(hide_password=False)
 
 
 def _do(url: str, *statements: str) -> None:

@@ -77,7 +77,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
     return digest
 
 
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(("point", "number"), [(p, 1 + n % 2) for n, p in enumerate(POINTS)])
 def test_a_run_killed_at_any_point_ends_with_the_chain_of_one_never_killed(
     store: Store, whole: str, point: str, number: int

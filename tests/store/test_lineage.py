@@ -12,8 +12,6 @@ from store.ledger import record_step
 from store.lineage import SHOWN, Node, lineage
 from store.shelf import group_names, read_groups
 
-SQLITE = pytest.mark.parametrize("told", ["sqlite"], indirect=True)  # the walk is the same on both
-
 
 def shape(node: Node) -> str:
     """kind:id with children in brackets, so that a whole tree reads on one line."""
@@ -21,7 +19,6 @@ def shape(node: Node) -> str:
     return f"{node.kind}:{node.id}" + (f"({inside})" if inside else "")
 
 
-@SQLITE
 def test_a_task_leads_to_its_proposal_the_weights_that_wrote_it_and_its_parent(
     told: Store,
 ) -> None:
@@ -46,7 +43,6 @@ def test_a_rollout_leads_to_task_policy_verifier_reward_and_update(told: Store) 
     )
 
 
-@SQLITE
 def test_a_proxy_version_leads_to_its_sync_and_both_parents(told: Store) -> None:
     tree = lineage(told, "runa", "proxy@2", depth=2)
     assert shape(tree) == (
@@ -54,13 +50,11 @@ def test_a_proxy_version_leads_to_its_sync_and_both_parents(told: Store) -> None
     )
 
 
-@SQLITE
 def test_a_checkpoint_leads_to_the_versions_it_holds(told: Store) -> None:
     tree = lineage(told, "runa", "checkpoint@1", depth=2)
     assert shape(tree) == "checkpoint:checkpoint@1(version:solver@2 version:proxy@2)"
 
 
-@SQLITE
 def test_depth_bounds_the_tree(told: Store) -> None:
     assert lineage(told, "runa", "solver@4", depth=1).children == ()
 
@@ -93,14 +87,12 @@ def test_weights_that_learned_from_the_store_lead_to_what_they_studied(told: Sto
     }  # fmt: skip
 
 
-@SQLITE
 @pytest.mark.parametrize("id", ["nothing", "rollout:seed-0", "checkpoint@9", "checkpoint@x"])
 def test_an_id_that_no_row_holds_is_refused(told: Store, id: str) -> None:
     with pytest.raises(Unknown, match="has no task, rollout, version or checkpoint"):
         lineage(told, "runa", id)
 
 
-@SQLITE
 def test_a_kind_that_has_no_lineage_is_refused(told: Store) -> None:
     with pytest.raises(Unknown, match="'update' has no lineage"):
         lineage(told, "runa", "update:solver@1")
