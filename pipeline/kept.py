@@ -74,8 +74,8 @@ def _shard(stem: str, rank: int, size: int) -> str:
 
 
 def _shapes(file: safe_open) -> dict[str, list[int]]:
+    # safetensors leaves both calls untyped
     names: list[str] = file.keys()  # type: ignore[no-untyped-call]
-    # safetensors leaves both untyped
     return {name: file.get_slice(name).get_shape() for name in names}  # type: ignore[no-untyped-call]
 
 

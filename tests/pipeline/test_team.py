@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.batch import Row, parted, plan
@@ -121,10 +122,31 @@ def test_a_checkpoint_restores_into_any_number_of_processes(study: Study, case: 
 
 
 @slow
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("case", CROSSED)
+def test_gathered_weights_are_those_that_one_process_reads(study: Study, case: str, spread: str):
+    place = study.place("two", case, spread)
+    one, two = (load_file(place / f"by {count}.state") for count in (1, 2))
+    assert one.keys() == two.keys()
+    for name, weight in one.items():  # adapters are merged by sums of another order
+        torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-6 if case == "lora" else 0)
+
+
+@slow
+def test_a_learner_of_one_process_refuses_a_launcher_of_two(study: Study):
+    said = [(study.folder / f"mistaken.{rank}").read_text() for rank in (0, 1)]
+    assert all("start it without a launcher, and set learner.processes" in one for one in said)
+
+
+@slow
 def test_replicas_write_the_files_of_one_process_and_shards_tensors_and_json(study: Study):
     def files(who: str, spread: str) -> dict[str, str]:
         place = study.place(who, "plain", spread)
-        return {path.name: path.suffix for path in place.iterdir() if path.suffix != ".told"}
+        return {
+            path.name: path.suffix
+            for path in place.iterdir()
+            if path.suffix not in (".told", ".state")
+        }
 
     assert files("two", "replicas") == files("one", "replicas")
     sharded = files("two", "fsdp2")
