@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,15 +13,15 @@ from agents.prompts import Style
 from pipeline.config import ModelConfig, RunConfig
 from pipeline.engine.local import LocalEngine
 from pipeline.policy import (
+    DTYPES,
     end_ids,
     load_policy,
+    load_trainable,
     longest_row,
     pick_device,
     replica,
-    wrap_lora,
 )
 from pipeline.ports import WeightedEngine
-from pipeline.trainee import DTYPES
 from pipeline.types import Line
 
 TINY = Path(__file__).resolve().parent.parent / "pipeline" / "worlds" / "tiny_base"
@@ -42,12 +41,7 @@ class Bases:
         self.context = longest_row(self._first)
 
     def trainable(self) -> PreTrainedModel:
-        model, _ = load_policy(self.place, dtype=torch.float32, device=self.device)
-        if self.config.lora_rank > 0:
-            # peft's wrapper answers as the model it wraps
-            wrapped = wrap_lora(model, self.config.lora_rank, self.config.lora_alpha)
-            return cast(PreTrainedModel, wrapped)
-        return model
+        return load_trainable(self.place, self.config, self.device)
 
     def engine(self, dtype: str, version: str) -> LocalEngine:
         model = replica(self._first, DTYPES[dtype])

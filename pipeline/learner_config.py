@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.section import Decay, NonNegative, Positive, Section, Share
 
@@ -47,3 +47,12 @@ class LearnerConfig(Section):
     gradient_checkpointing: bool = Field(
         False, description="Work activations out again in the backward pass: memory for time."
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LearnerConfig:
+        if self.processes > 1 and self.spread == "fsdp2" and self.optimizer != "adamw":
+            raise ValueError(
+                f"learner.optimizer {self.optimizer} moves whole weights and learner.spread fsdp2 "
+                "leaves none whole; use optimizer=adamw, or spread=replicas"
+            )
+        return self

@@ -26,10 +26,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pipeline.config import TagsConfig
+from pipeline.config import ModelConfig, TagsConfig
 from pipeline.model_folder import BadModel, check_folder, find_folder, first_line
 
 __all__ = [
+    "DTYPES",
     "BadModel",
     "State",
     "check_fragments",
@@ -41,6 +42,7 @@ __all__ = [
     "fragments",
     "load_policy",
     "load_reader",
+    "load_trainable",
     "merged_state",
     "pick_device",
     "replica",
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 State = Mapping[str, Tensor]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def pick_device(name: str) -> str:
@@ -82,6 +85,15 @@ def load_policy(
         )
     nn.Module.to(model, device)
     return _quiet(model), tokenizer
+
+
+def load_trainable(place: str, config: ModelConfig, device: str) -> PreTrainedModel:
+    """The base in float32 from a folder or the Hub, in LoRA adapters where these are asked for."""
+    model, _ = load_policy(place, dtype=torch.float32, device=device)
+    if config.lora_rank > 0:
+        # peft's wrapper answers as the model it wraps
+        return cast(PreTrainedModel, wrap_lora(model, config.lora_rank, config.lora_alpha))
+    return model
 
 
 def load_reader(folder_or_name: str, tags: TagsConfig) -> tuple[PreTrainedTokenizerBase, int]:

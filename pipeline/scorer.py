@@ -9,11 +9,13 @@ Axes: T packed tokens, S policy slots, A answer slots, V vocabulary.
 from __future__ import annotations
 
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from pipeline.attention import use_packed
 from pipeline.batch import MicroBatch
@@ -30,15 +32,20 @@ _READY = (
 class Scorer(nn.Module):
     """A causal language model, asked for the slots of a micro-batch.
 
+    recompute  keep what goes into each decoder layer alone, and work the rest out again in the
+               backward pass: memory for time, the same gradient
+
     Raises ValueError for a model that cannot read packed rows, or that does more to its logits
-    than its head does.
+    than its head does, or that cannot work its layers out again alike.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, recompute: bool = False) -> None:
         super().__init__()
         self.model = model
         use_packed(model)
         _check_head(model)
+        if recompute:
+            _recompute_layers(model)
 
     def forward(self, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probabilities [S + A], the policy's at `temperature`, the answers' at 1.
@@ -98,6 +105,30 @@ class _Picked(torch.autograd.Function):
         shares, targets = context.saved_tensors
         gradient = gradients[0][:, None]
         return (shares * -gradient).scatter_add_(1, targets[:, None], gradient), None
+
+
+def _recompute_layers(model: PreTrainedModel) -> None:
+    """Checkpoint each layer; transformers does so in a layer that is in training alone.
+
+    That says nothing to the modules in the layer, which stay without dropout; a layer that drops
+    out by itself would, and is refused.
+    """
+    tokens = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    with torch.no_grad():
+        before = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+    with catch_warnings():
+        simplefilter("ignore", FutureWarning)  # newer releases of transformers rename it
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
+    with torch.no_grad():
+        after = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+    if not torch.equal(before, after):
+        raise ValueError(
+            f"{type(model).__name__} drops out within its layers, which working them out again "
+            "would switch on; set learner.gradient_checkpointing=false"
+        )
 
 
 def _check_head(model: PreTrainedModel) -> None:

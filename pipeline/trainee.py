@@ -1,31 +1,29 @@
 """One line of weights in training: gradients in, one AdamW step out, all or nothing.
 
-The optimizer holds float32 weights. In bfloat16 a copy of the model computes: its gradients are
-added up in float32 and its weights follow each step, cast once a step and not once a micro-batch.
+The optimizer holds float32 weights, as they are spread over the processes that train.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from pipeline.batch import MicroBatch
+from pipeline.batch import Row
 from pipeline.config import LearnerConfig, RunConfig
+from pipeline.dealing import deal
+from pipeline.kept import Kept
+from pipeline.optimizers import OPTIMIZERS
 from pipeline.policy import fingerprint, merged_state
-from pipeline.scorer import Scorer
+from pipeline.spread import hold
+from pipeline.team import Team, alone
 from pipeline.types import Line, Version
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Progress(BaseModel):
@@ -60,153 +58,116 @@ class Trainee:
 
     model     float32 where it trains, plain or in LoRA adapters; put into eval mode, so that no
               dropout acts. It belongs to the line from now on
+    team      the processes that train it; None for this one alone
     """
 
-    def __init__(self, line: Line, model: nn.Module, config: RunConfig) -> None:
-        self.line, self.model, self.config = line, _causal(model).eval(), config.learner
-        self.weights = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        if strange := sorted({str(p.dtype) for p in self.weights.values()} - {"torch.float32"}):
+    def __init__(
+        self, line: Line, model: nn.Module, config: RunConfig, team: Team | None = None
+    ) -> None:
+        whole = _causal(model).eval()
+        training = [weight for weight in whole.parameters() if weight.requires_grad]
+        if strange := sorted({str(weight.dtype) for weight in training} - {"torch.float32"}):
             raise ValueError(
                 f"{line}: weights in training are {', '.join(strange)}; load them as float32"
             )
-        self.dtype = DTYPES[config.model.train_dtype]
-        computing = (
-            self.model if self.dtype == torch.float32 else _computed_in(self.model, self.dtype)
+        self.line, self.config = line, config.learner
+        self.team = team or alone(whole.device)
+        first = fingerprint(merged_state(whole)) if self.team.leads else ""
+        self.start_print = self.team.hear(first)
+        self.held = hold(whole, config, self.team)
+        self.optimizer = OPTIMIZERS[config.learner.optimizer](
+            list(self.held.weights.values()), config
         )
-        self.accelerator = Accelerator(cpu=self.model.device.type == "cpu", device_placement=False)
-        if self.accelerator.num_processes > 1:
-            raise ValueError("the learner runs in one process; start it without a launcher")
-        adam = torch.optim.AdamW(
-            list(self.weights.values()),
-            lr=config.peak_rate,
-            betas=config.learner.betas,
-            weight_decay=config.learner.weight_decay,
-            fused=True,
-        )
-        self.adam = adam
-        self.scorer, self.optimizer = self.accelerator.prepare(Scorer(computing), adam)
-        names = {name.removeprefix("model."): p for name, p in self.scorer.named_parameters()}
-        self.computing = [names[name] for name in self.weights]
-        compares = config.objective.kl > 0 or config.offline.compares
-        self.start = _frozen(self.computing) if compares else None
-        self.start_print = fingerprint(self.state())
         self.updates, self.planned = 0, config.rounds * config.steps
         self.peak = config.peak_rate
         self.version = Version(f"{line}@0", line, 0, checksum=self.start_print)
 
     def state(self) -> dict[str, Tensor]:
-        """Full weights by their plain names; shared with the model where nothing is merged."""
-        return merged_state(self.model)
+        """Full weights by their plain names, in the process that leads; shared with the model
+        where it holds them whole and nothing is merged."""
+        return self.held.state()
 
-    def score(self, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probabilities [S + A] with gradient, and entropies [S]."""
-        logprobs, entropies = self.scorer(batch, temperature)
-        return logprobs, entropies
-
-    def score_start(self, batch: MicroBatch, temperature: float) -> Tensor:
-        """Log-probabilities [S + A] under the weights this line started from, without gradient."""
-        if self.start is None:
-            raise RuntimeError(
-                "the starting weights are kept only where objective.kl is above 0 or an offline "
-                "objective compares with them"
-            )
-        names = ("model." + name for name in self.weights)
-        with torch.no_grad():
-            logprobs: Tensor = functional_call(
-                self.scorer, dict(zip(names, self.start, strict=True)), (batch, temperature)
-            )[0]
-        return logprobs
-
-    def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradient to the step's, in float32."""
-        self.accelerator.backward(loss)
-        if self.dtype == torch.float32:
-            return
-        for weight, copied in zip(self.weights.values(), self.computing, strict=True):
-            if copied.grad is None:
-                continue
-            if weight.grad is None:
-                weight.grad = copied.grad.float()
-            else:
-                weight.grad.add_(copied.grad)
-            copied.grad = None
+    def share(
+        self, rows: Sequence[Row], *, whole_groups: bool = False
+    ) -> tuple[list[list[int]], int]:
+        """The micro-batches of these rows that this process takes, and how many fewer those are
+        than the most that one takes."""
+        hands = deal(rows, self.config.token_budget, self.team.size, whole_groups=whole_groups)
+        own = hands[self.team.rank]
+        return own, max(map(len, hands)) - len(own)
 
     def clip(self) -> float:
-        """Scale the step's gradient down to the configured norm; its norm before that."""
-        return float(
-            self.accelerator.clip_grad_norm_(self.weights.values(), self.config.max_grad_norm)
-        )
+        """Scale the whole step's gradient down to the configured norm; its norm before that."""
+        self.held.collect()
+        norm = nn.utils.clip_grad_norm_(self.held.weights.values(), self.config.max_grad_norm)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def apply(self) -> None:
         """Take one optimiser step, of the size that `step_size` tells."""
         self.updates += 1
-        for group in self.adam.param_groups:
-            group["lr"] = step_size(self.peak, self.config, self.updates, self.planned)
-        self.optimizer.step()
+        self.optimizer.step(step_size(self.peak, self.config, self.updates, self.planned))
         self.discard()
-        self._follow()
+        self.held.follow()
 
     def discard(self) -> None:
         """Forget the gradients gathered so far."""
-        for weight in (*self.weights.values(), *self.computing):
-            weight.grad = None
+        self.held.discard()
 
     def advance(self, step: int) -> None:
         """Name the present weights as those that `step` made."""
-        checksum = fingerprint(self.state())
+        state = self.state()
+        checksum = self.team.hear(fingerprint(state) if self.team.leads else "")
         self.version = Version(f"{self.line}@{step}", self.line, step, (self.version.id,), checksum)
-
-    def _follow(self) -> None:
-        if self.dtype != torch.float32:
-            with torch.no_grad():
-                torch._foreach_copy_(self.computing, list(self.weights.values()))
 
     def save(self, folder: Path) -> None:
         """Write weights in training, moments and position; the config names the frozen ones."""
-        weights = {
-            name: weight.detach().cpu().contiguous() for name, weight in self.weights.items()
-        }
-        save_file(weights, folder / f"{self.line}.weights.safetensors")
+        weights = self.held.weights
+        self.held.write(folder, self.line, "weights", weights)
         moments = {
-            f"{kind}.{name}": value.detach().cpu().contiguous()
-            for name, weight in self.weights.items()
-            for kind, value in self.adam.state.get(weight, {}).items()
+            f"{kind}.{name}": value
+            for name, weight in weights.items()
+            for kind, value in self.optimizer.moments(weight).items()
         }
-        save_file(moments, folder / f"{self.line}.moments.safetensors")
+        self.held.write(folder, self.line, "moments", moments)
         kept = {
             key: value
             for key, value in asdict(self.version).items()
             if key in Progress.model_fields
         }
         progress = Progress(**kept, updates=self.updates, start=self.start_print)
-        (folder / f"{self.line}.json").write_text(progress.model_dump_json(indent=1))
+        if self.team.leads:
+            (folder / f"{self.line}.json").write_text(progress.model_dump_json(indent=1))
 
     def restore(self, folder: Path) -> None:
-        """Read back what `save` wrote. Raises ValueError for another base or other shapes."""
+        """Read back what `save` wrote, in however many processes. Raises ValueError for another
+        base or other shapes."""
         progress = Progress.model_validate_json((folder / f"{self.line}.json").read_text())
         if progress.start != self.start_print:
             raise ValueError(
                 f"{folder}: the {self.line} began from other weights than these; "
                 "load the base that the run's configuration names before restoring"
             )
-        weights = load_file(folder / f"{self.line}.weights.safetensors")
-        _match(weights, self.weights, folder)
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(weights[name])
-        moments = load_file(folder / f"{self.line}.moments.safetensors")
-        self.adam.state.clear()
-        for key, value in moments.items():
-            kind, name = key.split(".", 1)
-            weight = self.weights[name]
-            self.adam.state[weight][kind] = value.to(weight.device)
+        with Kept(folder, self.line, "weights") as kept, torch.no_grad():
+            _match(kept.shapes, self.held.weights, folder)
+            for name, weight in self.held.weights.items():
+                weight.copy_(self.held.read(kept, name, weight))
+        self._restore_moments(folder)
         self.updates = progress.updates
         version = f"{self.line}@{progress.step}"
         self.version = Version(
             version, self.line, progress.step, progress.parents, progress.checksum
         )
         self.discard()
-        self._follow()
+        self.held.follow()
+
+    def _restore_moments(self, folder: Path) -> None:
+        with Kept(folder, self.line, "moments") as kept:
+            found: dict[str, dict[str, Tensor]] = {name: {} for name in self.held.weights}
+            for key in kept.shapes:
+                kind, name = key.split(".", 1)
+                found[name][kind] = self.held.read(kept, key, self.held.weights[name])
+            for name, weight in self.held.weights.items():
+                self.optimizer.put(weight, found[name])
 
 
 def _causal(model: nn.Module) -> PreTrainedModel:
@@ -219,21 +180,9 @@ def _causal(model: nn.Module) -> PreTrainedModel:
     )
 
 
-def _computed_in(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """A copy that computes in `dtype`. Buffers keep theirs: rounded, the rotary frequencies would
-    be off by more than a radian some thousand tokens into a text."""
-    twin = copy.deepcopy(model)
-    for weight in twin.parameters():
-        weight.data = weight.data.to(dtype)
-    return twin
-
-
-def _frozen(weights: list[Tensor]) -> list[Tensor]:
-    return [weight.detach().clone() for weight in weights]
-
-
-def _match(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], folder: Path) -> None:
-    shapes = {name: tuple(x.shape) for name, x in found.items()}
+def _match(
+    shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Tensor], folder: Path
+) -> None:
     asked = {name: tuple(x.shape) for name, x in wanted.items()}
     if shapes != asked:
         odd = sorted(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipeline.config import LearnerConfig, RunConfig
+from pipeline.spread.whole import Whole
 from pipeline.trainee import Trainee, step_size
 from tests.tiny import tiny_model
 
@@ -37,7 +38,8 @@ def test_the_copy_that_computes_in_bfloat16_keeps_the_rotary_frequencies_exact()
     model = tiny_model()
     trainee = Trainee("solver", model, config)
     kept = dict(model.named_buffers())
-    copied = {n.removeprefix("model."): b for n, b in trainee.scorer.named_buffers()}
-    assert {weight.dtype for weight in trainee.computing} == {torch.bfloat16}
+    assert isinstance(trainee.held, Whole)
+    copied = {n.removeprefix("model."): b for n, b in trainee.held.scorer.named_buffers()}
+    assert {weight.dtype for weight in trainee.held.computing} == {torch.bfloat16}
     assert copied.keys() == kept.keys() != set()
     assert all(copied[name].equal(kept[name]) for name in kept)
