@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
+
+import torch
 
 from agents.generators import GENERATORS
 from agents.prompts import Prompts
@@ -15,6 +19,7 @@ from agents.verifiers.tools import Tools
 from flows.data import prepare
 from flows.engines import TINY as TINY
 from flows.engines import Bases, Engines, place_of, style_of
+from flows.home import find_home
 from pipeline import meters
 from pipeline.batch import Splice
 from pipeline.config import RunConfig
@@ -24,12 +29,17 @@ from pipeline.environments.rule_world import RuleWorld
 from pipeline.environments.table import Table
 from pipeline.evaluation.exam import Exam, PoolGroup
 from pipeline.evaluation.verifier import named_part, pool_figure
+from pipeline.launch.group import Launch
+from pipeline.launch.learner import LaunchedLearner
+from pipeline.launch.messages import Device, Job
 from pipeline.learner import PolicyLearner
+from pipeline.order import lines_of
+from pipeline.ordered import Ordered
 from pipeline.policy import (
     check_fragments,
     load_reader,
 )
-from pipeline.ports import Engine, Generator, Meter, Verifier
+from pipeline.ports import Engine, Generator, Meter, Verifier, WeightedEngine
 from pipeline.proxy import WeightProxy
 from pipeline.rewards.checks import refuse
 from pipeline.types import Line, PoolFigure, Remembered, Task
@@ -50,7 +60,7 @@ class Parts:
 
     config: RunConfig
     crew: Crew
-    learner: PolicyLearner
+    learner: Ordered
     proxy: WeightProxy
     generator: Generator
     solver: SamplingSolver
@@ -76,9 +86,10 @@ class Parts:
         return seen
 
 
-def assemble(config: RunConfig) -> Parts:
+def assemble(config: RunConfig, logs: Path | None = None) -> Parts:
     """Load the base once per role that needs its own copy, and wire everything to it.
 
+    logs  folder for what other processes put out; None for that of the home one would be in
     Raises BadModel for a base that cannot be used, Contradiction for rewards that cannot be as the
     settings have them, and the errors of `flows.data` for a file.
     """
@@ -88,16 +99,8 @@ def assemble(config: RunConfig) -> Parts:
     check_fragments(bases.place, bases.tokenizer, config.tags)
     prompts = Prompts(bases.tokenizer, config.tags, bases.style)
     environment, told = _environment(config, prompts, bases.context)
-    lines: tuple[Line, ...] = (
-        ("solver",) if config.model.generator == "shared" else ("solver", "generator")
-    )
-    samplers = {line: engines.sampler(line) for line in lines}
-    learner = PolicyLearner(
-        {line: bases.trainable() for line in lines},
-        config,
-        Splice(prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)),
-        {line: engine.load for line, engine in samplers.items()},
-    )
+    samplers = {line: engines.sampler(line) for line in lines_of(config)}
+    learner = _learner(bases, config, prompts, samplers, logs)
     judge_engine = engines.scorer()
     proxy = WeightProxy(
         judge_engine, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
@@ -133,8 +136,38 @@ def assemble(config: RunConfig) -> Parts:
         meter=lambda name: METERS[name](tools),
         pool=pool,
         told=told,
-        close=engines.close,
+        close=lambda: _close(learner, engines),
     )
+
+
+def _learner(
+    bases: Bases,
+    config: RunConfig,
+    prompts: Prompts,
+    samplers: Mapping[Line, WeightedEngine],
+    logs: Path | None,
+) -> Ordered:
+    """What trains: in this process, or in several of its own."""
+    splice = Splice(
+        prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)
+    )
+    publish_to = {line: engine.load for line, engine in samplers.items()}
+    if config.learner.processes == 1:
+        return PolicyLearner(
+            {line: bases.trainable() for line in samplers}, config, splice, publish_to
+        )
+    folder = find_home(None, None).logs if logs is None else logs
+    threads = max(1, torch.get_num_threads() // config.learner.processes)
+    device: Device = "cpu" if bases.device == "cpu" else "cuda"
+    launch = Launch(Job(config, bases.place, device), folder / "learner.log", threads)
+    return LaunchedLearner(launch, splice, publish_to)
+
+
+def _close(learner: Ordered, engines: Engines) -> None:
+    """End every process that the parts started."""
+    with ExitStack() as closing:
+        closing.callback(engines.close)
+        closing.callback(learner.close)
 
 
 def _tools(

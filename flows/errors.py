@@ -35,6 +35,10 @@ KNOWN: dict[str, tuple[int, str]] = {
         "size: coclimb fork RUN --round N --set learner.learning_rate=RATE (what a run takes "
         "where none is set stands in the file of `coclimb init`)",
     ),
+    "pipeline.launch.group.GroupFailed": (
+        FAILED,
+        "nothing committed was lost; `coclimb resume` goes on",
+    ),
     "flows.restore.Diverged": (REFUSED, ""),
     "sqlalchemy.exc.DBAPIError": (FAILED, "is the store reachable? `coclimb doctor` looks"),
     "torch.OutOfMemoryError": (

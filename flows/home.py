@@ -25,6 +25,11 @@ class Home:
         """Prefect's own folder, so that a person's profile stays untouched."""
         return self.root / "prefect"
 
+    @property
+    def logs(self) -> Path:
+        """What the processes that a run starts put out."""
+        return self.root / "logs"
+
     def checkpoints(self, run: str) -> Path:
         """The folder of a run's checkpoints."""
         return self.root / "checkpoints" / run

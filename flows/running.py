@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -57,11 +58,11 @@ def start(home: Home, file: Path | None, changes: list[str], asked: Asked) -> No
         there = _named(store, asked.name)
         if there is not None:
             _same_config(store, there, config)
-            _climb(Place(store, home, there), asked, assemble)
+            _climb(Place(store, home, there), asked)
             return
         with _screen() as progress, prefect(home, asked) as server:
             progress.stage(0, "load")
-            parts = assemble(config)
+            parts = assemble(config, home.logs)
             run = ledger.create_run(store, _new(config, asked.name, None))
             _own_and_climb(Place(store, home, run), asked, progress, lambda _: parts, server)
         _summarise(store, run)
@@ -85,7 +86,7 @@ def resume(home: Home, argument: str, asked: Asked) -> None:
                 f"`coclimb resume {run} --rounds {wanted + 2}` would add two"
             )
             return
-        _climb(Place(store, home, run), asked, assemble)
+        _climb(Place(store, home, run), asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +134,13 @@ def _fork(store: Store, home: Home, branch: Branch, asked: Asked) -> None:
         check_source(store, parent, config)
     new = _new(config, asked.name, (parent, branch.round))
     run = ledger.create_run(store, new)
-    _climb(Place(store, home, run), asked, assemble)
+    _climb(Place(store, home, run), asked)
 
 
-def _climb(place: Place, asked: Asked, assembled: Assemble) -> None:
+def _climb(place: Place, asked: Asked) -> None:
     with _screen() as progress, prefect(place.home, asked) as server:
         progress.stage(0, "load")
+        assembled = partial(assemble, logs=place.home.logs)
         _own_and_climb(place, asked, progress, assembled, server)
     _summarise(place.store, place.run)
 

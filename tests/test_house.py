@@ -22,9 +22,11 @@ from pipeline.advantages import ADVANTAGES
 from pipeline.config import MeterName, RunConfig, Section
 from pipeline.objectives import DIVERGENCES
 from pipeline.offline import OBJECTIVES
+from pipeline.optimizers import OPTIMIZERS
 from pipeline.ports import Generator, Meter, Verifier
 from pipeline.rewards import REWARDS
 from pipeline.rewards.transforms import TRANSFORMS
+from pipeline.spread import SPREADS
 from pipeline.surrogates import SURROGATES
 from store.schema import STAGES
 
@@ -38,7 +40,7 @@ MAY_IMPORT = {
 PACKAGES = {
     "pipeline": {
         "torch", "transformers", "accelerate", "safetensors", "pydantic", "numpy",
-        "huggingface_hub", "tokenizers", "peft", "vllm", "fsspec",
+        "huggingface_hub", "tokenizers", "peft", "vllm", "fsspec", "bitsandbytes",
     },
     "agents": {"torch", "transformers", "math_verify"},
     "store": {"sqlalchemy", "alembic", "pydantic", "pydantic_core", "_typeshed"},
@@ -76,6 +78,8 @@ FLOORS = {
     "pipeline.curriculum": 1,
     "pipeline.parents": 1,
     "pipeline.batch": 1,
+    "pipeline.dealing": 1,
+    "pipeline.order": 1,
     "pipeline.measures": 1,
     "pipeline.ports": 2,
     "pipeline.crew": 2,
@@ -88,7 +92,15 @@ FLOORS = {
     "pipeline.proxy": 3,
     "pipeline.checkpoint": 3,
     "pipeline.shared": 3,
+    "pipeline.team": 3,
+    "pipeline.kept": 3,
+    "pipeline.optimizers": 3,
+    "pipeline.spread": 3,
     "pipeline.trainee": 3,
+    "pipeline.gradient": 3,
+    "pipeline.ordered": 3,
+    "pipeline.launch": 3,
+    "pipeline.exactly": 3,
     "pipeline.student": 3,
     "pipeline.learner": 3,
     "pipeline.worlds": 3,
@@ -106,6 +118,7 @@ TRAINING = (
     "pipeline.study",
     "pipeline.syncing",
     "pipeline.learner",
+    "pipeline.launch.learner",
     "agents",
 )
 TRUTH = ("pipeline.worlds", "pipeline.environments", "pipeline.evaluation")
@@ -186,7 +199,8 @@ def test_each_room_needs_its_own_packages_alone() -> None:
 
 
 def test_only_flows_names_prefect_and_its_assembly_names_concrete_parts() -> None:
-    concrete = {"pipeline.engine.local", "pipeline.learner", "pipeline.proxy", "agents.solver"}
+    concrete = {"pipeline.engine.local", "pipeline.learner", "pipeline.launch.learner"}
+    concrete |= {"pipeline.proxy", "agents.solver"}
     assert {m for m in modules() if any(n.startswith("prefect") for n in imports(m))} == {
         "flows.evolve",
         "flows.server",
@@ -261,6 +275,8 @@ def choices(section: str, field: str) -> set[str]:
         ("objective", "surrogate", SURROGATES.keys()),
         ("objective", "divergence", DIVERGENCES.keys()),
         ("offline", "objective", OBJECTIVES.keys() | {"none"}),
+        ("learner", "spread", SPREADS.keys()),
+        ("learner", "optimizer", OPTIMIZERS.keys()),
         ("generator", "kind", GENERATORS.keys() | {"none"}),
         ("verifier", "kind", VERIFIERS.keys()),
     ],

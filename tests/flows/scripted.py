@@ -19,7 +19,7 @@ from agents.verifiers.perplexity import Perplexity
 from agents.verifiers.tools import Tools
 from flows.assemble import Parts
 from flows.home import Home, make_home
-from flows.live import Live, Place, come_alive
+from flows.live import Assemble, Live, Place, come_alive
 from flows.owning import Owning
 from flows.progress import Plan, Progress, Quiet
 from flows.restore import restore, tidy
@@ -32,7 +32,9 @@ from pipeline.engine.scripted import ScriptedEngine, Tokens
 from pipeline.environments.table import Row, Table
 from pipeline.evaluation.verifier import pool_figure
 from pipeline.learner import PolicyLearner
+from pipeline.ordered import Ordered, Publish
 from pipeline.proxy import WeightProxy
+from pipeline.types import Line
 from store import ledger
 from store.database import Store
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -83,17 +85,23 @@ class Speaker:
         return tuple(-rng.uniform(0.05, 2.0) for _ in target)
 
 
-def scripted_parts(config: RunConfig) -> Parts:
+Learn = Callable[[RunConfig, Splice, Mapping[Line, Publish]], Ordered]
+
+
+def learn_here(config: RunConfig, splice: Splice, publish_to: Mapping[Line, Publish]) -> Ordered:
+    """Train in this process."""
+    return PolicyLearner({"solver": tiny_model(vocab=264)}, config, splice, publish_to)
+
+
+def scripted_parts(config: RunConfig, learn: Learn = learn_here) -> Parts:
     """What `flows.assemble.assemble` builds, over the script."""
     prompts = Prompts(tiny_tokenizer(), config.tags, "plain")
     environment = Table(ROWS, config)
     speaker, judge = Speaker(prompts, "solver@0"), Speaker(prompts, "proxy@0")
-    learner = PolicyLearner(
-        {"solver": tiny_model(vocab=264)},
-        config,
-        Splice(prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)),
-        {"solver": speaker.load},
+    splice = Splice(
+        prompts.behind_answer_tag, lambda task: prompts.closed_reference(task.reference)
     )
+    learner = learn(config, splice, {"solver": speaker.load})
     proxy = WeightProxy(
         judge, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
     )
@@ -120,6 +128,7 @@ def scripted_parts(config: RunConfig) -> Parts:
         seeds=environment.seed_tasks(),
         probe_questions=environment.probe_questions(),
         meter=lambda name: METERS[name](tools),
+        close=learner.close,
     )
 
     def figure():
@@ -130,16 +139,21 @@ def scripted_parts(config: RunConfig) -> Parts:
 
 @dataclass
 class Bench:
-    """A home with one scripted run in it."""
+    """A home with one scripted run in it.
+
+    begun  whether the run is there already
+    """
 
     folder: Path
     config: RunConfig = SMALL
+    assembled: Assemble = scripted_parts
+    begun: bool = False
 
     def __post_init__(self) -> None:
         self.home = Home(self.folder, str(self.folder / "coclimb.db"))
         make_home(self.home)
         self.store = Store.open(self.home.store)
-        self.run = self.new("run")
+        self.run = "run" if self.begun else self.new("run")
 
     def new(self, name: str, **more: object) -> str:
         """Another run's row."""
@@ -160,7 +174,7 @@ class Bench:
         """Own the run in a process of its own, as far as the store can tell, and work on it."""
         place = Place(self.store, self.home, run or self.run)
         with Owning(self.store, place.run) as lease:
-            live = come_alive(place, lease, progress or Quiet(), scripted_parts)
+            live = come_alive(place, lease, progress or Quiet(), self.assembled)
             with tidy(live):
                 begin(live)
                 restore(live, older=older)
