@@ -125,6 +125,7 @@ def _row(run: str, item: Item) -> Row:
     return {**call, **weights, "version": item.weights.version}
 
 
+@question
 def answers(store: Store, run: str, ids: Collection[str]) -> dict[str, bytes]:
     """Answers of those items that have one. Raises ItemFailed for one that was given up."""
     with store.reading() as session:
