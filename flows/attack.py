@@ -13,6 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from agents.prompts import Prompts
 from flows.assemble import Parts, assemble
+from flows.engines import alone
 from flows.errors import Refusal
 from flows.home import Home
 from flows.listing import reading
@@ -110,7 +111,7 @@ def parts_of(home: Home, run: str | None, assembled: Assemble = assemble) -> Par
     if not kept:
         raise Refusal(f"run {name} has no checkpoint", remedy=f"`coclimb resume {name}` first")
     newest = max(kept, key=lambda point: point.round)
-    parts = assembled(config)
+    parts = assembled(alone(config))
     restore_checkpoint(home.root / newest.folder, saved(parts), newest.manifest_digest)
     return parts
 
