@@ -14,6 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 from agents.prompts import Prompts
 from flows.assemble import Parts, assemble
 from flows.depot import Depot
+from flows.engines import alone
 from flows.errors import Refusal
 from flows.home import Home
 from flows.listing import reading
@@ -112,7 +113,7 @@ def parts_of(home: Home, run: str | None, assembled: Assemble = assemble) -> Par
             raise Refusal(f"run {name} has no checkpoint", remedy=f"`coclimb resume {name}` first")
         newest = max(kept, key=lambda point: point.round)
         folder = Depot(store, home, home.checkpoints(name)).fetch(newest)
-    parts = assembled(config)
+    parts = assembled(alone(config))
     restore_checkpoint(folder, saved(parts), newest.manifest_digest)
     return parts
 
