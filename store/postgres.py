@@ -77,28 +77,39 @@ def postgres_engine(address: URL, patience: Patience, *, migrating: bool = False
     pool: dict[str, Any] = {"poolclass": NullPool} if migrating else {"pool_pre_ping": True}
     engine = create_engine(address, connect_args=asked, **pool)
     limit = MIGRATION_SECONDS if migrating else patience.silence
-    statement, lock = round(1000 * limit), round(1000 * min(LOCK_SECONDS, limit))
 
     @event.listens_for(engine, "do_connect")
     def connect(
         dialect: object, record: object, given: list[Any], named: dict[str, Any]
     ) -> Watched:
         connection = Watched.connect(*given, **named)
-        with connection.cursor() as cursor:  # by SET, since poolers refuse start-up options
-            cursor.execute(
-                f"SET statement_timeout = {statement}; SET lock_timeout = {lock}; "
-                "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; "
-                "SET tcp_keepalives_count = 3; "
-                # a run too new for the planner's statistics would be joined row by row to itself:
-                # 5,120 rollouts took 8 s to list, and with lookups by key instead 0.1 s
-                "SET enable_material = off"
-            )
-        connection.commit()
         connection.silence = limit + GRACE
+        try:
+            connection.execute(_settings(limit))  # poolers refuse them at start-up
+            connection.commit()
+        except psycopg.Error:
+            connection.close()
+            raise
         return connection
 
     event.listen(engine, "do_executemany", copy_rows)
     return engine
+
+
+def _settings(limit: float) -> str:
+    """What every session is told. limit: seconds that a statement may take."""
+    statement, lock = round(1000 * limit), round(1000 * min(LOCK_SECONDS, limit))
+    told = {
+        "statement_timeout": statement,
+        "lock_timeout": lock,
+        "tcp_keepalives_idle": 10,
+        "tcp_keepalives_interval": 5,
+        "tcp_keepalives_count": 3,
+        # a run too new for the planner's statistics would be joined row by row to itself: 5,120
+        # rollouts took 8 s to list, and with lookups by key instead 0.1 s
+        "enable_material": "off",
+    }
+    return "; ".join(f"SET {name} = {value}" for name, value in told.items())
 
 
 def copy_rows(

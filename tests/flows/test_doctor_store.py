@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from flows.cli import main
 from flows.doctor import _mark, _server, _store
+from flows.errors import FAILED
 from flows.home import Home
 from store.database import Store
 from store.health import Health, health_of
@@ -69,6 +71,24 @@ def test_a_refused_connection_is_told_without_its_password(
     assert "me:***@127.0.0.1:1/x" in one.found
     assert "Connection refused" in one.found
     assert "canary" not in one.found + one.need
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://me:canary@127.0.0.1:1/x?sslpassword=canary", "mysql://me:canary@h/x"]
+)
+def test_no_command_shows_a_password_not_even_with_a_traceback(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    address: str,
+) -> None:
+    monkeypatch.setattr("flows.listing.LOOKING", 0.0)
+    with pytest.raises(SystemExit) as left:
+        main(["--debug", "--home", str(tmp_path), "--store", address, "runs"])
+    shown = "".join(capsys.readouterr())
+    assert left.value.code == FAILED
+    assert "Traceback" in shown
+    assert "canary" not in shown
 
 
 @pytest.mark.parametrize(

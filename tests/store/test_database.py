@@ -5,8 +5,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -61,31 +59,6 @@ def test_a_row_that_names_no_run_is_refused(store: Store) -> None:
         session.rollback()
 
 
-def test_migrations_and_models_agree(store: Store) -> None:
-    with store.reading() as session:
-        context = MigrationContext.configure(session.connection())
-        assert compare_metadata(context, Base.metadata) == []
-
-
-def test_migrations_and_models_agree_on_checks_too(tmp_path: Path) -> None:
-    def checks(path: Path) -> set[tuple[str, str | None, str]]:
-        engine = create_engine(f"sqlite:///{path}")
-        there = inspect(engine)
-        found = {
-            (table, check["name"], check["sqltext"])
-            for table in there.get_table_names()
-            for check in there.get_check_constraints(table)
-        }
-        engine.dispose()
-        return found
-
-    Store.open(str(tmp_path / "migrated.db")).close()
-    engine = create_engine(f"sqlite:///{tmp_path / 'models.db'}")
-    Base.metadata.create_all(engine)
-    engine.dispose()
-    assert checks(tmp_path / "migrated.db") == checks(tmp_path / "models.db") != set()
-
-
 def test_migrating_down_empties_the_store_and_up_again_fills_it(url: str) -> None:
     Store.open(url).close()
     migrate(parse_url(url), "base")
@@ -109,7 +82,10 @@ def test_opening_again_keeps_every_row(url: str) -> None:
 
 
 def test_rebuilding_a_table_does_not_cascade_into_its_children(tmp_path: Path) -> None:
-    """With foreign keys on, dropping the old copy of a rebuilt table would empty its children."""
+    """With foreign keys on, dropping the old copy of a rebuilt table would empty its children.
+
+    PostgreSQL alters a table where it stands.
+    """
     file = str(tmp_path / "s.db")
     store = Store.open(file)
     tell(store)
@@ -151,17 +127,16 @@ def downgrade() -> None:
 
 
 @pytest.mark.parametrize("point", ["mig.before", "mig.mid_step", "mig.after"])
-def test_a_migration_killed_anywhere_is_done_whole_by_the_next_start(
-    tmp_path: Path, point: str
-) -> None:
-    file = str(tmp_path / "s.db")
+def test_a_migration_killed_anywhere_is_done_whole_by_the_next_start(url: str, point: str) -> None:
+    Store.open(url).close()
+    migrate(parse_url(url), "base")
     with pytest.raises(Killed), armed(point, kill):
-        Store.open(file)
-    if point != "mig.after":
-        engine = create_engine(parse_url(file))
-        assert inspect(engine).get_table_names() == []
-        engine.dispose()
-    store = Store.open(file)
+        Store.open(url)
+    engine = create_engine(parse_url(url))
+    there = set(inspect(engine).get_table_names()) - {"alembic_version"}
+    engine.dispose()
+    assert there == (set(Base.metadata.tables) if point == "mig.after" else set())
+    store = Store.open(url)
     assert runs(store) == []
     store.close()
 

@@ -93,6 +93,8 @@ MINE = {"run", "stage", "step", "task", "rollout_group", "rollout", "evidence", 
 def test_each_revision_looks_the_same_from_below_and_from_above(
     address: URL, engine: Engine
 ) -> None:
+    migrate(address)
+    migrate(address, "base")
     from_below = {}
     for revision in REVISIONS:
         migrate(address, revision)
