@@ -6,6 +6,7 @@ What "accepts" means stands beside each verifier's name in `pipeline.evaluation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
@@ -52,7 +53,8 @@ def report(home: Home, run: str | None, tasks: int, *, json: bool) -> None:
     """Attack the verifiers of a run, or of the default configuration, and print what they took."""
     disable_progress_bar()
     parts = parts_of(home, run)
-    found = attack(parts, [parts.meter(name) for name in attacked(parts.config)], tasks)
+    with closing(parts):
+        found = attack(parts, [parts.meter(name) for name in attacked(parts.config)], tasks)
     if json:
         print(as_json(_plain(found)))
         return

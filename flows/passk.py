@@ -162,6 +162,7 @@ class Contrasting:
         parts = self._stand(a)
         items = _chosen(parts.exam.items, self.wanted.tasks)
         by_a = self._attempt(parts, items, temperature, "A attempts")
+        parts.close()
         del parts
         parts = self._stand(b)
         shared = _shared(items, parts.exam.items)
@@ -177,10 +178,12 @@ class Contrasting:
         alone = set(solved_by_one(by_a, by_b))
         doubtful = [item for item in shared if item.id in alone]
         anew_b = self._anew(parts, doubtful, temperature, "B")
+        parts.close()
         del parts
         parts = self._stand(a)
         anew_a = self._anew(parts, doubtful, temperature, "A")
         scores = self._score(parts, by_a, "A"), self._score(parts, by_b, "B")
+        parts.close()
         again = {item.id: (x, y) for item, x, y in zip(doubtful, anew_a, anew_b, strict=True)}
         return contrast(Material((temperature, by_a), (temperature, by_b), matched, scores, again))
 
