@@ -192,7 +192,7 @@ def check_i5(case: Case) -> Iterator[Violation]:
     yield from studied_close(case, history)
 
 
-def _versions_named(run: str) -> dict[str, Select[str]]:
+def _versions_named(run: str) -> dict[str, Select[tuple[str]]]:
     return {
         "rollouts": select(RolloutRow.version).where(RolloutRow.run_id == run).distinct(),
         "evidence": select(EvidenceRow.version).where(EvidenceRow.run_id == run).distinct(),

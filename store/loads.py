@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
-Ids = Select[str]  # group ids of one run
+Ids = Select[tuple[str]]  # group ids of one run
 Name = tuple[str, str]  # a run, and a group's id in it
 MOST = 500  # names in one query
 
@@ -130,7 +130,7 @@ def steps_of(session: Session, run: str, round: int) -> list[StepRecord]:
 
 
 def _by_step(
-    query: Select[TaskRow] | Select[VersionRow], session: Session
+    query: Select[tuple[TaskRow]] | Select[tuple[VersionRow]], session: Session
 ) -> defaultdict[int | None, list[TaskRow | VersionRow]]:
     found: defaultdict[int | None, list[TaskRow | VersionRow]] = defaultdict(list)
     rows: Sequence[TaskRow | VersionRow] = session.scalars(query).all()

@@ -389,5 +389,5 @@ def _truth_join(kind: str, run: Column, subject: Column) -> ColumnElement[bool]:
     return and_(TruthRow.run_id == run, TruthRow.kind == kind, TruthRow.subject == subject)
 
 
-def _answers(session: Session, query: Select[*tuple[Any, ...]]) -> list[Answer]:
+def _answers(session: Session, query: Select[Any]) -> list[Answer]:
     return [dict(row) for row in session.execute(query).mappings()]

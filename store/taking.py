@@ -27,7 +27,7 @@ from store.schema import LeaseRow, RunRow, WorkerRow, WorkItemRow
 ITEM = cast(Table, WorkItemRow.__table__)
 
 
-def _look(of_run: bool) -> Select[float | None, str | None]:
+def _look(of_run: bool) -> Select[tuple[float | None, str | None]]:
     """Seconds since a worker was heard, beside the runs that have an item to claim.
 
     One row at least; the run that has waited longest first. Takes no lock.
@@ -39,12 +39,12 @@ def _look(of_run: bool) -> Select[float | None, str | None]:
     return looked.order_by(runs.c.free)
 
 
-def _of_run() -> Select[str, float | None]:
+def _of_run() -> Select[tuple[str, float | None]]:
     free = select(ITEM.c.run_id, ITEM.c.free).where(ITEM.c.run_id == bindparam("run"))
     return free.where(ITEM.c.free <= clock()).order_by(ITEM.c.free).limit(1)
 
 
-def _of_any() -> Select[str, float | None]:
+def _of_any() -> Select[tuple[str, float | None]]:
     """Of runs that are owned and running, when the item that has waited longest began to."""
     oldest = (
         select(ITEM.c.free)
