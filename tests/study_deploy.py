@@ -1,10 +1,11 @@
 """Deployments on a real Prefect server with real workers: what fires, who owns, what survives.
 
-    python tests/study_deploy.py [--only scheduled owners killed server helped] [--server-kills 3]
+    python tests/study_deploy.py [--only scheduled owners killed lost server helped] [--seed 0]
 
     scheduled  an interval schedule climbs a run by itself, a round a firing
     owners     two deployments fire at one run at once: one climbs, one is refused
     killed     the climbing process is killed in mid-climb; the schedule goes on with the run
+    lost       worker and flow are killed together; the next worker finds the queue open
     server     the server is killed again and again under one climbing flow
     helped     a run calls a helper to a queue, which answers its items and ends
 
@@ -143,6 +144,27 @@ def killed(study: Study) -> None:
     print(f"killed: seen after {seen:.1f} s, done {took:.0f} s after the kill", flush=True)
 
 
+def lost(study: Study) -> None:
+    """A worker that is killed with its flow leaves no queue shut."""
+    study.deploy("left")
+    with working(study.server, study.home, "train") as worker:
+        fired = study.server.fire("coclimb-climb/left")
+        wait_for(lambda: in_climb(study, "left"), LONGEST, "the run to climb")
+        processes = climbing(worker.pid)
+        for process in (worker.pid, *processes):
+            os.kill(process, signal.SIGKILL)
+    left = study.server.state(fired)["type"]
+    began = time.monotonic()
+    with working(study.server, study.home, "train"):
+        study.server.fire("coclimb-climb/left")
+        wait_for(lambda: study.done("left"), LONGEST, "the run after its worker was lost")
+    took = time.monotonic() - began
+    study.same("left")
+    check(left == "RUNNING", f"the flow run of a lost worker was {left}")
+    check(study.server.state(fired)["type"] == "CRASHED", "it was not called crashed afterwards")
+    print(f"lost: worker and flow killed; done {took:.0f} s after another worker", flush=True)
+
+
 def server(study: Study) -> None:
     """The run goes on while the server is away, and is shown again afterwards."""
     study.deploy("shaken")
@@ -223,7 +245,8 @@ def check(holds: bool, what: str) -> None:
 
 
 PARTS: dict[str, Callable[[Study], None]] = {
-    "scheduled": scheduled, "owners": owners, "killed": killed, "server": server, "helped": helped,
+    "scheduled": scheduled, "owners": owners, "killed": killed, "lost": lost,
+    "server": server, "helped": helped,
 }  # fmt: skip
 
 
