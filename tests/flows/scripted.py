@@ -209,9 +209,9 @@ class Bench:
 
     folder: Path
     config: RunConfig = SMALL
-    assembled: Assemble = scripted_parts
     address: str | None = None  # of the store, else a file in the folder
     patience: Patience = DEFAULT
+    assembled: Assemble = scripted_parts
     begun: bool = False
 
     def __post_init__(self) -> None:

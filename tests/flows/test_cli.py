@@ -309,5 +309,5 @@ def test_every_command_of_the_design_is_there() -> None:
     assert named == {
         "run", "resume", "fork", "runs", "rounds", "tasks", "rollouts", "lineage", "probe",
         "verify", "doctor", "init", "replay", "attack", "methods", "train", "passk", "compare",
-        "import", "export",
+        "import", "export", "deploy", "worker", "workers",
     }  # fmt: skip

@@ -48,7 +48,7 @@ def test_the_limits_are_those_of_the_weights_format(dtype, limit: float) -> None
 
 
 def test_prompts_fit_the_context_that_a_served_engine_is_given() -> None:
-    probe = engines(context=96).against("served", "solver", "float32").probe
+    probe = engines(sampler="vllm", context=96).against("vllm", "solver", "float32").probe
     assert {len(prompt) for prompt in probe.prompts} == {64}
 
 

@@ -35,7 +35,7 @@ class Launching:
     base: Path
 
     def parts(self, config: RunConfig) -> Parts:
-        return scripted_parts(config, self.learn)
+        return scripted_parts(config, learn=self.learn)
 
     def learn(
         self, config: RunConfig, splice: Splice, publish_to: Mapping[Line, Publish]
@@ -51,16 +51,16 @@ class Launching:
 
 def climb(home: Path, base: Path) -> None:
     """Go on with the run in a home, as a program of its own."""
-    Bench(home, TWO, Launching(base).parts, begun=True).go_on()
+    Bench(home, TWO, assembled=Launching(base).parts, begun=True).go_on()
 
 
 def test_a_run_killed_with_its_learner_in_two_processes_ends_in_the_same_chain(tmp_path: Path):
     base = tiny_base(tmp_path / "base")
     launching = Launching(base)
-    whole = Bench(tmp_path / "whole", TWO, launching.parts)
+    whole = Bench(tmp_path / "whole", TWO, assembled=launching.parts)
     whole.go_on()
     assert gone(launching.pids())
-    broken = Bench(tmp_path / "broken", TWO, launching.parts)
+    broken = Bench(tmp_path / "broken", TWO, assembled=launching.parts)
     program = f"import sys; from pathlib import Path; from {__name__} import climb; "
     program += "climb(*map(Path, sys.argv[1:]))"
     running = subprocess.Popen(
