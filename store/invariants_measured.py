@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, Double, and_, func, or_, select
 
 from store.cases import Case, Violation, on
 from store.schema import (
@@ -47,7 +47,7 @@ def check_i8(case: Case) -> Iterator[Violation]:
     yield from _left_out(case)
     for table in (JudgementRow, UpdateRow, ProbeRow, EvidenceRow):
         for column in table.__table__.columns:
-            if column.type.python_type is float:
+            if isinstance(column.type, Double):
                 bad = or_(column != column, column > _LARGEST, column < -_LARGEST)
                 query = select(func.count()).select_from(table).where(bad)
                 count = case.session.scalar(query.where(table.run_id == case.run))
