@@ -36,7 +36,7 @@ from tests.study_kills import begin, check, coclimb
 
 MODES = ("immediate", "fast", "kill", "immediate", "fast")
 AWAY = 5.0  # seconds the server may stay away
-LAST = 0.75  # share of the undisturbed run's time within which restarts fall
+LAST = 0.75  # share of the undisturbed run's lines within which restarts fall
 
 
 def modes(count: int) -> list[str]:
@@ -63,22 +63,29 @@ def chain(home: Path, *store: str) -> list[str]:
     return [row["digest"] for row in json.loads(told.stdout)]
 
 
+def lines_of(log: Path) -> int:
+    """How many lines a run has told of its work."""
+    return sum("the store" not in line for line in log.read_text().splitlines())
+
+
 def real_run(server: PgServer, folder: Path, options: argparse.Namespace) -> None:
     """The short run of the tiny base, in a process of its own."""
     rng, store = random.Random(options.seed), ("--store", server.url)
-    started = time.monotonic()
-    subprocess.run(begin(folder / "whole", options), check=True, stdout=subprocess.DEVNULL)
-    length = time.monotonic() - started
+    log, undisturbed, started = folder / "log", folder / "whole.log", time.monotonic()
+    with undisturbed.open("w") as out:
+        subprocess.run(begin(folder / "whole", options), check=True, stdout=out)
+    length, lines = time.monotonic() - started, lines_of(undisturbed)
     expected, home = chain(folder / "whole"), folder / "restarted"
     say(f"one run takes {length:.0f} s on SQLite; its chain ends in {expected[-1][:12]}")
-    log = folder / "log"
     started, down = time.monotonic(), 0.0
     with log.open("w") as out:
         process = subprocess.Popen([*begin(home, options), *store], stdout=out, stderr=out)
         done = []
-        moments = sorted(rng.uniform(0.03, LAST) * length for _ in range(options.restarts))
+        moments = sorted(rng.randrange(1, int(LAST * lines)) for _ in range(options.restarts))
         for mode, moment in zip(modes(options.restarts), moments, strict=True):
-            time.sleep(max(started + moment - time.monotonic(), 0.0))
+            while process.poll() is None and lines_of(log) < moment:
+                time.sleep(0.1)
+            time.sleep(rng.uniform(0.0, length / lines))
             if process.poll() is not None:
                 break
             away = rng.uniform(0.0, AWAY)
