@@ -36,7 +36,7 @@ from tests.study_kills import begin, check, coclimb
 
 MODES = ("immediate", "fast", "kill", "immediate", "fast")
 AWAY = 5.0  # seconds the server may stay away
-LAST = 0.75  # share of the undisturbed run's lines within which restarts fall
+LAST = 0.5  # share of the undisturbed run's lines within which restarts fall; its end comes soon
 
 
 def modes(count: int) -> list[str]:
