@@ -45,7 +45,7 @@ class Lossy:
     """A store whose first commit of a write is there, though its answer was lost."""
 
     def __init__(self, store: Store) -> None:
-        self.store, self.reading = store, store.reading
+        self.store, self.reading, self.patiently = store, store.reading, store.patiently
 
     def write(self, lease, work):
         self.store.write(lease, work)
