@@ -25,7 +25,7 @@ LONGEST = 300.0  # seconds that a brief flow may take on a busy machine
 
 
 @pytest.mark.prefect
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_deployed_run_is_refused_while_it_is_owned_and_then_climbed(tmp_path: Path) -> None:
     server, folder = LastingServer(tmp_path / "prefect"), tmp_path / "home"

@@ -19,7 +19,7 @@ from tests.study_workers import QUEUED, SHARED, Plan, Site, crowd
 BRIEF = ["rounds=1", "steps=1"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_processes_killed_and_frozen_over_their_items_leave_the_chain_of_a_run_alone(
     tmp_path: Path,
