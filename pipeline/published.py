@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.items import WeightsFile
-from pipeline.shared import SharedFolder
+from pipeline.shared import SharedFolder, sha256_of
 
 KEPT = 2  # newest versions of each line that stay though no item names them
 _NAME = re.compile(r"(?P<line>[a-z]+)@(?P<step>\d+)-[0-9a-f]+\.safetensors")
@@ -57,8 +56,7 @@ class Published:
         file = self._scratch / f"{version.partition('@')[0]}.safetensors"
         try:
             save_file(dict(state), file)
-            with file.open("rb") as opened:
-                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+            sha256 = sha256_of(file)
             name = f"{self._place}/{version}-{sha256[:16]}.safetensors"
             self._folder.put(name, file)
         finally:

@@ -67,7 +67,7 @@ class SharedFolder:
         It is read back to the last byte; one that stays partial or stale raises BadShared.
         """
         check_name(name)
-        digest, size = _digest(file), file.stat().st_size
+        digest, size = sha256_of(file), file.stat().st_size
 
         def work() -> None:
             self._place.put(file, name)
@@ -171,7 +171,8 @@ def _is_temporary(name: str) -> bool:
     return name.rsplit("/", 1)[-1].startswith(TEMPORARY)
 
 
-def _digest(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a local file's bytes, in hex; read in pieces, whatever its size."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
