@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+BUSY = (1.0, 2.0, 4.0, 8.0)  # seconds before it is asked again
 START = 180.0  # seconds that a server has to answer, on a busy machine
 Row = Mapping[str, Any]  # what the server's API answers with
 
@@ -77,14 +78,25 @@ class LastingServer:
             return json.load(answer)
 
     def post(self, path: str, body: object) -> Any:
-        """What it answers to a request with a body."""
+        """What it answers to a request with a body; one that is busy (503) is asked again."""
         asked = urllib.request.Request(
             f"{self.url}/{path}",
             data=json.dumps(body).encode(),
             headers={"content-type": "application/json"},
         )
-        with urllib.request.urlopen(asked, timeout=10) as answer:
-            return json.load(answer)
+        for wait in (*BUSY, None):
+            try:
+                with urllib.request.urlopen(asked, timeout=10) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or wait is None:
+                    raise
+                time.sleep(wait)
+
+    def delete(self, path: str) -> None:
+        """Have it forget something."""
+        asked = urllib.request.Request(f"{self.url}/{path}", method="DELETE")
+        urllib.request.urlopen(asked, timeout=10).close()
 
     def fire(self, deployment: str) -> str:
         """Have a deployment run now; the id of its flow run."""

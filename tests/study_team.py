@@ -120,10 +120,14 @@ def chain(store: Store, name: str) -> list[str]:
     return [ledger.stage_done(store, run, *place) or "missing" for place in stages()]
 
 
+def deploy(team: Team, name: str, *more: str) -> None:
+    """Put a run on the server, or change what is there."""
+    changes = (*CHANGES, *TEAM, "--name", name, "--gpus", "2")
+    coclimb(team.server, team.home, "deploy", *changes, *more)
+
+
 def climb(team: Team, name: str, plan: Plan) -> None:
-    """Deploy a run, strike while it climbs, and wait until it is done by itself."""
-    more = ("--gpus", "2", "--idle", "20", "--interval", "20")
-    coclimb(team.server, team.home, "deploy", *CHANGES, *TEAM, "--name", name, *more)
+    """Strike while a deployed run climbs, and wait until it is done by itself."""
     began, last = time.monotonic(), time.monotonic()
     while (row := team.run(name)).get("status") != "done":
         check(time.monotonic() < began + LONGEST, f"{name} is {row.get('status')} after all")
@@ -132,7 +136,7 @@ def climb(team: Team, name: str, plan: Plan) -> None:
             plan.strike(team, str(row["id"]))
             last = time.monotonic()
         time.sleep(0.02)
-    coclimb(team.server, team.home, "deploy", *CHANGES, *TEAM, "--name", name, "--gpus", "2")
+    deploy(team, name)  # its schedule ends
     told = tally(team.store, str(row["id"]))
     print(
         f"{name}: {time.monotonic() - began:.0f} s, {told.dropped} items, {told.redone} redone, "
@@ -164,13 +168,16 @@ def main() -> None:
         server.start()
         stack.callback(server.kill)
         team = Team(folder / "team", database, server)
-        for queue in ("train", "gpu-0", "gpu-1"):
-            stack.enter_context(working(server, team.home, queue))
         runs = 0
         while plan.left or not runs:
             runs += 1
-            climb(team, f"team-{runs}", plan)
-            check(chain(team.store, f"team-{runs}") == expected, "another digest chain")
+            name = f"team-{runs}"
+            deploy(team, name, "--idle", "20", "--interval", "20")
+            if runs == 1:  # a worker is refused where its queue is not
+                for queue in ("train", "gpu-0", "gpu-1"):
+                    stack.enter_context(working(server, team.home, queue))
+            climb(team, name, plan)
+            check(chain(team.store, name) == expected, "another digest chain")
         found = invariants.verify(team.store, None, team.home)["violations"]
         redone = sum(tally(team.store, str(r["id"])).redone for r in questions.runs(team.store))
         kills = sum(count for blow, count in plan.done.items() if blow.startswith("helper"))
