@@ -36,6 +36,7 @@ UNENDED = [*WAITING, StateType.RUNNING]
 
 Say = Callable[[str], None]
 AGAIN = 10.0  # seconds between two looks for helpers that were lost, or went for want of work
+PARTING = 5.0  # seconds that a look in progress has to end
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def called(deployments: Sequence[str], live: Live, idle: float) -> Iterator[None
         yield
     finally:
         over.set()
-        again.join()
+        again.join(PARTING)  # a server that does not answer may hold it for a minute
         _call_off(calling.started, live)
 
 
@@ -79,8 +80,9 @@ class _Calling:
                     self.started += self._call(client, name)
             except ObjectNotFound:
                 say(f"no deployment is called {FLOW}/{name}; `coclimb deploy` makes it anew")
-            except AWAY as error:
+            except AWAY as error:  # each try takes a minute: it is away for the others too
                 say(f"no helper could be called by {name}: {type(error).__name__}")
+                return
 
     def again(self, over: threading.Event) -> None:
         """Call again while items are unanswered; the first call has told what there is to tell."""
@@ -109,13 +111,16 @@ def _call_off(started: Sequence[UUID], live: Live) -> None:
     try:
         with get_client(sync_client=True) as client:
             for one in started:
-                if client.read_flow_run(one).state_type in WAITING:
-                    said: State = Cancelled(
-                        message=f"run {live.run} is through; no worker had taken it"
-                    )
-                    client.set_flow_run_state(one, said, force=True)
+                with suppress(ObjectNotFound):  # somebody deleted it
+                    _call_one_off(client, one, live.run)
     except AWAY:
         live.progress.say("helpers that no worker took up may still wait in their queues")
+
+
+def _call_one_off(client: SyncPrefectClient, one: UUID, run: str) -> None:
+    if client.read_flow_run(one).state_type in WAITING:
+        said: State = Cancelled(message=f"run {run} is through; no worker had taken it")
+        client.set_flow_run_state(one, said, force=True)
 
 
 def _state(types: list[StateType]) -> FlowRunFilterState:
