@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+
+from store.database import parse_url
 
 SECRET = ("password", "sslpassword")  # of libpq, where they stand behind the question mark
 
 
 def bare(store: str) -> str:
-    """The address without its password; a path as it is."""
+    """The address without its password; a path as it is.
+
+    Raises StoreError for what is no address, and repeats nothing of it.
+    """
     url = _url(store)
     if url is None:
         return store
@@ -19,7 +23,7 @@ def bare(store: str) -> str:
 
 
 def has_password(store: str) -> bool:
-    """Whether the address holds a password."""
+    """Whether the address holds a password. Raises StoreError as `bare` does."""
     url = _url(store)
     return url is not None and (bool(url.password) or any(name in url.query for name in SECRET))
 
@@ -28,7 +32,5 @@ def _url(store: str) -> URL | None:
     """The address as a URL, or None for a path."""
     if "://" not in store:
         return None
-    try:
-        return make_url(store)
-    except ArgumentError:
-        return None
+    parse_url(store)  # what is refused here might be a password with a slip beside it
+    return make_url(store)

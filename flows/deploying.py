@@ -29,7 +29,6 @@ from prefect.workers.utilities import get_default_base_job_template_for_infrastr
 from flows import deployed
 from flows.errors import Refusal
 from flows.firing import Firing
-from flows.queues import devices
 from flows.reaching import reaching, refuse_without_server
 from flows.schedules import When, schedule_of, skip_overdue
 from store.schema import STAGES
@@ -161,7 +160,7 @@ def _apply(client: SyncPrefectClient, one: _One, wanted: Wanted, schedule: Sched
         tags=["coclimb"],
         work_pool_name=wanted.pool.name,
         work_queue_name=one.queue,
-        job_variables=_job(one.queue, wanted),
+        job_variables=_job(wanted),
         entrypoint_type=EntrypointType.MODULE_PATH,  # of what is installed where the worker is
     )
     made = cast(UUID, given.apply())  # outside of a running loop it waits
@@ -170,9 +169,12 @@ def _apply(client: SyncPrefectClient, one: _One, wanted: Wanted, schedule: Sched
     return one.full
 
 
-def _job(queue: str, wanted: Wanted) -> dict[str, object]:
-    """What a pool of this type fills into its base job template."""
-    job: dict[str, object] = {"env": {**wanted.env, **devices(queue)}}
+def _job(wanted: Wanted) -> dict[str, object]:
+    """What a pool of this type fills into its base job template.
+
+    Which GPU a flow may use is not in it: that is for the worker, or the cluster, to say.
+    """
+    job: dict[str, object] = {"env": dict(wanted.env)}
     if wanted.pool.image is not None:
         job["image"] = wanted.pool.image
     if wanted.pool.kind == "process":

@@ -89,16 +89,21 @@ def told(home: Home, asked: Asked, queues: tuple[str, ...], made: list[str]) -> 
     lines = [f"made or changed on the server, in the {asked.type} pool {asked.pool}:"]
     lines += [f"  {name}" for name in made]
     lines += ["", "start a worker for each queue, each where it is to work:"]
-    before = f"{STORE}=URL " if has_password(home.store) else ""
-    if before:
+    secret = has_password(home.store)
+    if secret:
         lines.append(f"  ({STORE} with the password: it is kept out of Prefect)")
-    for queue in every:
-        if asked.type == "process":
-            pool = "" if asked.pool == "coclimb" else f" --pool {asked.pool}"
-            lines.append(f"  {before}coclimb worker {queue}{pool}")
-        else:
-            at = f"--pool {asked.pool} --work-queue {queue} --limit 1"
-            lines.append(f"  {before}prefect worker start {at}")
+    if asked.type == "process":
+        pool = "" if asked.pool == "coclimb" else f" --pool {asked.pool}"
+        before = f"{STORE}=URL " if secret else ""
+        lines += [f"  {before}coclimb worker {queue}{pool}" for queue in every]
+    else:
+        at = f"prefect worker start --pool {asked.pool} --limit 1 --work-queue"
+        lines += [f"  {at} {queue}" for queue in every]
+    if secret and asked.type != "process":  # containers have nothing of a worker's environment
+        lines += [
+            f"  give every container {STORE}=URL: a secret that the pool's base job template",
+            f"  names (`prefect work-pool update {asked.pool} --base-job-template FILE`)",
+        ]
     fires = "the schedule fires it; by hand: " if _scheduled(asked) else "then start it: "
     lines += ["", f"{fires}prefect deployment run {made[0]}"]
     lines += [f"how it stands: coclimb rounds {asked.run}"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from prefect.settings import PREFECT_API_URL
 
@@ -31,6 +32,12 @@ def reaching() -> Iterator[None]:
         yield
     except (*AWAY, RuntimeError) as error:  # RuntimeError is what opening a client raises
         raise Refusal(
-            f"Prefect's server at {PREFECT_API_URL.value()} cannot be used: {error}",
+            _bare(f"Prefect's server at {PREFECT_API_URL.value()} cannot be used: {error}"),
             remedy="is it running, and may you? `prefect server start` starts one",
         ) from error
+
+
+def _bare(text: str) -> str:
+    """The text without the user and password that the server's address may hold."""
+    user, at, _ = urlsplit(PREFECT_API_URL.value() or "").netloc.rpartition("@")
+    return text.replace(user + at, "") if at else text

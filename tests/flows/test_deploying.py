@@ -20,6 +20,7 @@ from flows.firing import Firing
 from flows.home import STORE, VARIABLE, Home, find_home
 from flows.queues import devices, queues_of
 from pipeline.config import RunConfig
+from store.errors import StoreError
 
 SECRET = "correct-horse"
 URL = f"postgresql://climber:{SECRET}@db:5432/runs"
@@ -42,6 +43,16 @@ QUEUED = RunConfig.model_validate({"work": {"queue": True, "shard": 1}})
 def test_an_address_is_shown_without_its_password(store: str, shown: str) -> None:
     assert bare(store) == shown
     assert has_password(store) == (store != shown)
+
+
+@pytest.mark.parametrize(
+    "slip", [f'"{URL}"', f" {URL}", f"postgresql://climber:{SECRET}@word:x@db/runs", f"post:{URL}"]
+)
+def test_an_address_with_a_slip_in_it_is_refused_unrepeated(slip: str) -> None:
+    for look in (bare, has_password):
+        with pytest.raises(StoreError) as refused:
+            look(slip)
+        assert SECRET not in str(refused.value)
 
 
 def test_the_store_is_named_by_the_environment_where_the_command_does_not(
@@ -97,7 +108,13 @@ def test_an_address_with_a_password_is_left_to_the_workers(tmp_path: Path) -> No
 def test_a_pool_of_images_is_served_by_prefects_own_worker(tmp_path: Path) -> None:
     asked = replace(ASKED, type="kubernetes", image="coclimb:1", pool="cluster")
     lines = putting.told(Home(tmp_path, bare(URL)), asked, (), ["coclimb-climb/night"])
-    assert "  prefect worker start --pool cluster --work-queue train --limit 1" in lines
+    assert "  prefect worker start --pool cluster --limit 1 --work-queue train" in lines
+    assert not any("container" in line for line in lines)
+    lines = putting.told(Home(tmp_path, URL), asked, (), ["coclimb-climb/night"])
+    assert (
+        f"  give every container {STORE}=URL: a secret that the pool's base job template" in lines
+    )
+    assert not any(f"{STORE}=URL prefect" in line or SECRET in line for line in lines)
 
 
 @pytest.mark.prefect
@@ -118,10 +135,10 @@ def test_what_is_put_on_the_server_is_small_plain_and_without_a_password(tmp_pat
         "coclimb-help/night-gpu-0",
         "coclimb-help/night-gpu-1",
     ]
-    texts = [json.dumps([one.parameters, deploying._job(one.queue, wanted)]) for one in made]
+    texts = [json.dumps([one.parameters, deploying._job(wanted)]) for one in made]
     assert max(map(len, texts)) < 2**14
     assert not any(SECRET in text for text in texts)
-    assert '"CUDA_VISIBLE_DEVICES": "1"' in texts[-1]
+    assert not any("CUDA_VISIBLE_DEVICES" in text for text in texts)  # it would outdo a worker's
     assert made[0].parameters["helpers"] == ["night-gpu-0", "night-gpu-1"]
 
 
@@ -189,3 +206,19 @@ def test_without_a_server_one_line_says_how_to_start_one(
     assert "`prefect server start`" in done.stderr
     assert "PREFECT_API_URL=" in done.stderr
     assert not (tmp_path / "prefect" / "prefect.db").exists()  # no temporary one was started
+
+
+@pytest.mark.prefect
+def test_a_server_that_cannot_be_used_is_told_without_its_password() -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
+
+    from flows.reaching import reaching  # noqa: PLC0415 - imports Prefect
+
+    address = f"http://climber:{SECRET}@prefect:4200/api"
+    with (
+        temporary_settings({PREFECT_API_URL: address}),
+        pytest.raises(Refusal, match=r"at http://prefect:4200/api cannot") as refused,
+        reaching(),
+    ):
+        raise RuntimeError(f"no answer from {address}")
+    assert SECRET not in refused.value.told()
