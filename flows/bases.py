@@ -32,15 +32,17 @@ TINY = Path(__file__).resolve().parent.parent / "pipeline" / "worlds" / "tiny_ba
 
 
 class Bases:
-    """Copies of one base model, its tokenizer, its prompt style and how much it can read."""
+    """Copies of one base model, its tokenizer, its prompt style and how much it can read.
+
+    The base as it was read, in float32, stays in the machine's memory; on the device is only what
+    trains, samples or scores.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
         self.place = place_of(config)
         self.device = pick_device(config.device)
-        self._first, self.tokenizer = load_policy(
-            self.place, dtype=torch.float32, device=self.device
-        )
+        self._first, self.tokenizer = load_policy(self.place, dtype=torch.float32, device="cpu")
         self.style = style_of(self.place, self.tokenizer)
         self.context = longest_row(self._first)
         self.ends = end_ids(self._first, self.tokenizer)
@@ -50,7 +52,7 @@ class Bases:
 
     def engine(self, dtype: str, version: str) -> LocalEngine:
         """The local engine over a copy of the base, with weights of its own."""
-        return self._local(replica(self._first, DTYPES[dtype]), version)
+        return self._local(replica(self._first, DTYPES[dtype], self.device), version)
 
     def batching(self, dtype: str, version: str) -> WeightedEngine:
         """The same, sampling by transformers' continuous batching. Raises Refusal without it."""
@@ -61,13 +63,13 @@ class Bases:
                 f'engine.sampler "batching": this transformers cannot do it ({error})',
                 remedy="pip install 'transformers>=5.17', or use engine.sampler=local",
             ) from error
-        model = replica(self._first, DTYPES[dtype])
-        twin = borrowed(model, merged_state(model), DTYPES[dtype])
+        model = replica(self._first, DTYPES[dtype], self.device)
+        twin = borrowed(model, merged_state(model), DTYPES[dtype], self.device)
         return BatchingEngine(self._local(model, version), twin, self.ends)
 
     def reading(self, state: State, dtype: str, version: str) -> LocalEngine:
         """The local engine over these very weights: not copied where they are in `dtype`."""
-        return self._local(borrowed(self._first, state, DTYPES[dtype]), version)
+        return self._local(borrowed(self._first, state, DTYPES[dtype], self.device), version)
 
     def state(self) -> dict[str, Tensor]:
         """The base's own weights, by their plain names."""

@@ -106,10 +106,11 @@ def arithmetic(shape: Shape) -> str:
         ("the same with learner.optimizer=adamw_8bit", training(shape, "alone", eight=True)),
         ("training all weights by fsdp2 on 8 GPUs, each", training(shape, "fsdp2", processes=8)),
         (f"training adapters of model.lora_rank={RANK} on one GPU", training(shape, "lora")),
-        ("any process, on its GPU, beside that", [as_read(shape)]),
         ("a worker's engines, an item at a time", engines(shape, tokens=ITEM)),
         ("a vLLM engine (engine.memory is its share of a GPU)", served(shape, tokens=WHOLE)),
-        ("memory of the machine, of the process that trains", host(shape)),
+        ("memory of the machine, of the process that climbs", host(shape)),
+        ("memory of the machine, of a worker", [as_read(shape)]),
+        ("memory of the machine, of 8 processes that train, at their start", [_eight(shape)]),
     ]
     head = (
         f"{shape.name}: {shape.parameters / 1e9:.2f}e9 parameters; {shape.layers} layers of "
@@ -131,8 +132,10 @@ def _listed(title: str, pieces: list[Piece]) -> list[str]:
 def _nodes() -> str:
     """What training over several machines needs, and that it is not there."""
     largest = SHAPES[-1]
-    each = total(training(largest, "fsdp2", processes=8))
-    needed = each + as_read(largest).size
+    each, room = _shared_out(largest), SPARE * GPU * 1e9
+    own = total(engines(largest, tokens=ITEM))
+    enough = math.ceil(each / SPARE / 1e9)
+    verdict = "fits" if each <= room else "does not fit"
     return f"""3. Training that needs FSDP over several machines
 
   This is not supported. learner.processes starts its group on one machine: accelerate is asked for
@@ -144,22 +147,27 @@ def _nodes() -> str:
 
   and the group would have to hand out its work over the network; nothing here does. Instead:
 
-  - {largest.name} by fsdp2 on 8 GPUs takes {_gb(each)} of each, and {_gb(needed)} of the first,
-    where the base is read in float32 as well: too much for {GPU:.0f} GB, whatever is set;
-    learner.optimizer=adamw_8bit makes it {_gb(_first(largest, eight=True))} of the first
+  - {largest.name} by fsdp2 on 8 GPUs takes {_gb(each)} of each, without activations: it {verdict}
+    {SPARE:.0%} of {GPU:.0f} GB; 8 GPUs of {enough} GB or more train it on one machine
+  - its engines take {_gb(own)} of a worker's GPU; none is spread over several GPUs
   - use a machine with larger GPUs, or a smaller base; sampling spreads over any number of machines
     in either case (2), since only training stays on one"""
 
 
-def _first(shape: Shape, *, eight: bool = False) -> float:
-    """Bytes of the first of 8 GPUs that train by fsdp2, the base as it was read included."""
-    return total(training(shape, "fsdp2", processes=8, eight=eight)) + as_read(shape).size
+def _shared_out(shape: Shape) -> float:
+    """Bytes of each of 8 GPUs that train by fsdp2."""
+    return total(training(shape, "fsdp2", processes=8))
+
+
+def _eight(shape: Shape) -> Piece:
+    """The base that each of 8 processes reads before its share goes to its GPU."""
+    return Piece("8 times the base as it was read, float32", 8 * as_read(shape).size)
 
 
 def _fits() -> str:
-    """A line a size: what each way takes of the fullest GPU, and the settings that follow."""
+    """A line a size: what each way takes of a GPU, and the settings that follow."""
     lines = [
-        f"What fits a GPU of {GPU:.0f} GB, {SPARE:.0%} of it filled, the base as read included",
+        f"What fits a GPU of {GPU:.0f} GB, {SPARE:.0%} of it filled",
         "",
         f"  {'':14}{'all weights':>12}{'LoRA':>10}{'fsdp2 of 8':>12}{'a worker':>10}",
     ]
@@ -167,12 +175,11 @@ def _fits() -> str:
 
 
 def _line(shape: Shape) -> str:
-    base = as_read(shape).size
     ways = [
-        total(training(shape, "alone")) + base,
-        total(training(shape, "lora")) + base,
-        _first(shape),
-        total(engines(shape, tokens=ITEM)) + base,
+        total(training(shape, "alone")),
+        total(training(shape, "lora")),
+        _shared_out(shape),
+        total(engines(shape, tokens=ITEM)),
     ]
     cells = "".join(
         f"{_gb(size):>{wide}}" for size, wide in zip(ways, (12, 10, 12, 10), strict=True)
@@ -182,13 +189,12 @@ def _line(shape: Shape) -> str:
 
 def settings(shape: Shape) -> str:
     """Settings that hold a model of this shape on one machine of 8 GPUs of 80 GB."""
-    room, base = SPARE * GPU * 1e9, as_read(shape).size
-    own = base + total(engines(shape, tokens=WHOLE))
+    room, own = SPARE * GPU * 1e9, total(engines(shape, tokens=WHOLE))
     if total(training(shape, "alone")) + own <= room:
         return "nothing to set: one GPU trains, samples and scores"
     if total(training(shape, "lora")) + own <= room:
         return f"model.lora_rank={RANK}: one GPU trains, samples and scores"
-    if _first(shape) <= room:
+    if _shared_out(shape) <= room:
         return (
             "learner.processes=8 learner.spread=fsdp2 work.queue=true work.helps=false work.shard=4"
             "\n      model.proxy_dtype=bfloat16, workers on GPUs of their own"

@@ -104,10 +104,9 @@ def training(
 
 
 def as_read(shape: Shape) -> Piece:
-    """What every process that trains, samples or scores holds on its GPU beside that."""
-    return Piece(
-        "the base as it was read, float32; others are copied from it", shape.parameters * WEIGHT
-    )
+    """What every process that makes engines keeps in the machine's memory, and every process of a
+    group reads there before its share of it goes to its GPU."""
+    return Piece("the base as it was read, float32", shape.parameters * WEIGHT)
 
 
 def engines(shape: Shape, *, tokens: int) -> list[Piece]:
@@ -130,9 +129,10 @@ def served(shape: Shape, *, tokens: int) -> list[Piece]:
 
 
 def host(shape: Shape) -> list[Piece]:
-    """What the training process holds in the machine's memory, beside its GPU."""
+    """What the process that climbs holds in the machine's memory, beside its GPU."""
     count = shape.parameters
     return [
+        as_read(shape),
         Piece("proxy, float32", count * WEIGHT),
         Piece("proxy before the last sync, float32", count * WEIGHT),
         Piece("policy while it is published, float32", count * WEIGHT),

@@ -84,8 +84,7 @@ def load_policy(
             f"the tokenizer knows {len(tokenizer)} tokens, the model {rows}",
             "put the tokenizer that belongs to these weights into the folder",
         )
-    nn.Module.to(model, device)
-    return _quiet(model), tokenizer
+    return _quiet(moved(model, device)), tokenizer
 
 
 def load_trainable(place: str, config: ModelConfig, device: str) -> PreTrainedModel:
@@ -216,38 +215,53 @@ def wrap_lora(model: PreTrainedModel, rank: int, alpha: float, *, seed: int = 0)
     return wrapped
 
 
-def replica(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """A copy of a plain model, in eval mode, with weights in `dtype` and no gradients.
+def replica(
+    model: PreTrainedModel, dtype: torch.dtype, device: str | torch.device
+) -> PreTrainedModel:
+    """A copy of a plain model on `device`, in eval mode, with weights in `dtype`, no gradients.
 
     Buffers keep their dtype, as `from_pretrained` would leave them: `model.to(dtype)` also rounds
     the rotary frequencies, which moved log-probabilities of a random model by up to 0.007.
     """
-    twin = _quiet(copy.deepcopy(model))
-    twin.requires_grad_(False)
-    for weight in twin.parameters():
-        weight.data = weight.data.to(dtype)
-    return twin
+    return _twin(model, {w: w.detach().to(device, dtype, copy=True) for w in model.parameters()})
 
 
-def borrowed(model: PreTrainedModel, state: State, dtype: torch.dtype) -> PreTrainedModel:
+def borrowed(
+    model: PreTrainedModel, state: State, dtype: torch.dtype, device: str | torch.device
+) -> PreTrainedModel:
     """A plain model of this one's shape that reads the weights of a state of `merged_state`.
 
-    It is in eval mode, on `model`'s device. Weights that are there in `dtype` are not copied: they
-    are the state's own, so never load others into it. Raises ValueError where they do not fit.
+    It is in eval mode, on `device`. Weights that are there in `dtype` are not copied: they are the
+    state's own, so never load others into it. Raises ValueError where they do not fit.
     """
     own = dict(_plain_names(model))
     _check_fit(own, state)
-    lent: dict[int, object] = {}
-    for name, weight in own.items():
-        if isinstance(weight, nn.Parameter):
-            taken = state[name].detach().to(weight.device, dtype)
-            lent[id(weight)] = nn.Parameter(taken, requires_grad=False)
-    twin = _quiet(copy.deepcopy(model, lent))
+    lent = {
+        weight: state[name].detach().to(device, dtype)
+        for name, weight in own.items()
+        if isinstance(weight, nn.Parameter)
+    }
+    twin = _twin(model, lent)
     copied = dict(twin.named_buffers())
     with torch.no_grad():
         for name in copied.keys() & state.keys():
             copied[name].copy_(state[name])
     return twin
+
+
+def _twin(model: PreTrainedModel, weights: Mapping[nn.Parameter, Tensor]) -> PreTrainedModel:
+    """A plain model of this one's shape over these weights, on their device; none is copied."""
+    lent: dict[int, object] = {
+        id(own): nn.Parameter(given, requires_grad=False) for own, given in weights.items()
+    }
+    device = next(iter(weights.values())).device
+    return moved(_quiet(copy.deepcopy(model, lent)), device)
+
+
+def moved(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
+    """The same model, on that device; what is there already is not copied."""
+    nn.Module.to(model, device)
+    return model
 
 
 def merged_state(model: nn.Module) -> dict[str, Tensor]:

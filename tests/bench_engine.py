@@ -125,8 +125,8 @@ def main() -> None:
     work = make_work(random.Random(1), vocab)
     ends = sorted(random.Random(2).sample(range(1, vocab), max(1, int(vocab * args.end_share))))
     for dtype in (torch.bfloat16, torch.float32):
-        model = replica(base, dtype).to(args.device)
-        twin = borrowed(model, merged_state(model), dtype)
+        model = replica(base, dtype, args.device)
+        twin = borrowed(model, merged_state(model), dtype, args.device)
         engine = LocalEngine(model, eos_ids=frozenset(ends), pad_id=0, version="bench@0")
         sides = [
             lambda e=engine: ours(e, work),

@@ -55,7 +55,7 @@ def tiny_base() -> Base:
     model.train(False)
     ends = end_ids(model, tokenizer)
     engine = LocalEngine(
-        replica(model, torch.float32),
+        replica(model, torch.float32, "cpu"),
         eos_ids=ends,
         pad_id=tokenizer.pad_token_id,
         version="bench@0",

@@ -58,7 +58,7 @@ def test_engines_proxy_and_checkpoint_by_the_byte() -> None:
     assert as_read(MIDDLE).size == 4 * count
     assert total(engines(MIDDLE, tokens=1000)) == 4 * count + 1000 * 57_344
     assert total(served(MIDDLE, tokens=1000)) == 2 * count + 1000 * 57_344
-    assert total(host(MIDDLE)) == 12 * count
+    assert total(host(MIDDLE)) == 16 * count
     assert checkpoint(MIDDLE) == 16 * count
     assert checkpoint(MIDDLE, rank=32) == 4 * count + 12 * MIDDLE.adapters(32)
 

@@ -21,13 +21,15 @@ REQUESTS = [
 
 
 def local(seed: int = 0, dtype: torch.dtype = torch.float32) -> LocalEngine:
-    model = borrowed(tiny_model(seed, vocab=90), merged_state(tiny_model(seed, vocab=90)), dtype)
+    model = borrowed(
+        tiny_model(seed, vocab=90), merged_state(tiny_model(seed, vocab=90)), dtype, "cpu"
+    )
     return LocalEngine(model, eos_ids=ENDS, pad_id=0, version="solver@0")
 
 
 def batching(room: Room | None = None, dtype: torch.dtype = torch.float32) -> BatchingEngine:
-    model = borrowed(tiny_model(vocab=90), merged_state(tiny_model(vocab=90)), dtype)
-    twin = borrowed(model, merged_state(model), dtype)
+    model = borrowed(tiny_model(vocab=90), merged_state(tiny_model(vocab=90)), dtype, "cpu")
+    twin = borrowed(model, merged_state(model), dtype, "cpu")
     inner = LocalEngine(model, eos_ids=ENDS, pad_id=0, version="solver@0")
     return BatchingEngine(inner, twin, ENDS, room)
 

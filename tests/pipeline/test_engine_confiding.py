@@ -106,7 +106,7 @@ def test_an_engine_confides_what_plain_forwards_say(seed: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_confided_log_probabilities_are_the_scored_ones_bit_for_bit(dtype: torch.dtype) -> None:
     requests = ragged_requests(2)
-    engine = engine_of(replica(tiny_model(), dtype), words=60)
+    engine = engine_of(replica(tiny_model(), dtype, "cpu"), words=60)
     scored = [t for r in engine.score(requests) for context in r for t in context]
     assert [one.logprobs for one in flat(engine.confide(requests))] == scored
 

@@ -17,7 +17,7 @@ def engine_of(model: PreTrainedModel) -> LocalEngine:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_shared_keys_give_the_very_scores_that_repeated_ones_give(dtype: torch.dtype) -> None:
-    model, requests = replica(tiny_model(hidden=128), dtype), ragged_requests(3)
+    model, requests = replica(tiny_model(hidden=128), dtype, "cpu"), ragged_requests(3)
     engine = engine_of(model)
     assert model.config._attn_implementation == NAME
     shared = engine.score(requests)

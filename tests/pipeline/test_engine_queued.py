@@ -38,7 +38,7 @@ SCORED = [ScoreRequest(prompt, ((), (5, 6)), (((3, 4),), ((3, 4), (9,)))) for pr
 
 
 def local(dtype: torch.dtype = torch.float32, seed: int = 0) -> LocalEngine:
-    model = replica(tiny_model(seed), dtype)
+    model = replica(tiny_model(seed), dtype, "cpu")
     return LocalEngine(model, eos_ids=frozenset({1}), pad_id=0, version="solver@0")
 
 
@@ -183,9 +183,9 @@ def test_published_weights_in_another_format_are_those_the_engine_would_hold(
     shared, state = SharedFolder(str(tmp_path)), merged_state(tiny_model())
     form = Format(torch.bfloat16)
     file = Published(shared, "run", tmp_path / "scratch").put(form.rounded(state), "solver@3")
-    there = replica(tiny_model(1), torch.bfloat16)
+    there = replica(tiny_model(1), torch.bfloat16, "cpu")
     copy_weights(there, fetch(shared, file, tmp_path / "scratch" / "w"))
-    held = merged_state(replica(tiny_model(), torch.bfloat16))
+    held = merged_state(replica(tiny_model(), torch.bfloat16, "cpu"))
     assert all(torch.equal(held[name], weight) for name, weight in merged_state(there).items())
 
 

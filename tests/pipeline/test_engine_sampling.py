@@ -149,7 +149,7 @@ def test_in_float32_a_completion_is_the_same_alone_and_among_fifteen_others() ->
 def test_in_bfloat16_log_probabilities_stay_close_in_any_company(
     record_property: Callable[[str, object], None],
 ) -> None:
-    model = replica(tiny_model(), torch.bfloat16)
+    model = replica(tiny_model(), torch.bfloat16, "cpu")
     engine = engine_of(model)
     requests = some_requests(16, seeds=3)
     together = engine.sample(requests, max_tokens=24, temperature=1.0)

@@ -167,7 +167,7 @@ def test_loaded_weights_answer_at_once_and_under_their_version() -> None:
 
 def test_bfloat16_weights_take_float32_ones_and_score_close_to_them() -> None:
     new, requests = tiny_model(seed=1), ragged_requests(8)
-    engine = engine_of(replica(tiny_model(seed=0), torch.bfloat16))
+    engine = engine_of(replica(tiny_model(seed=0), torch.bfloat16, "cpu"))
     engine.load(dict(new.named_parameters()), "proxy@7")
     assert_same(engine.score(requests), naive(new, requests), atol=0.3)
 

@@ -114,7 +114,7 @@ def test_prompts_are_longer_than_a_block_of_keys_where_the_context_allows() -> N
 
 
 def local(state: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> LocalEngine:
-    model = borrowed(tiny_model(vocab=VOCAB), state, dtype)
+    model = borrowed(tiny_model(vocab=VOCAB), state, dtype, "cpu")
     return LocalEngine(model, eos_ids=frozenset({1}), pad_id=0, version="local")
 
 
@@ -312,10 +312,10 @@ def test_weights_in_bfloat16_pass_the_limits_of_their_format_alone() -> None:
 
 def test_a_borrowed_model_reads_the_weights_where_they_lie() -> None:
     state = weights(2)
-    twin = borrowed(tiny_model(vocab=VOCAB), state, torch.float32)
+    twin = borrowed(tiny_model(vocab=VOCAB), state, torch.float32, "cpu")
     assert {w.data_ptr() for w in twin.parameters()} == {w.data_ptr() for w in state.values()}
-    rounded = borrowed(tiny_model(vocab=VOCAB), state, torch.bfloat16)
+    rounded = borrowed(tiny_model(vocab=VOCAB), state, torch.bfloat16, "cpu")
     assert {w.dtype for w in rounded.parameters()} == {torch.bfloat16}
     assert {b.dtype for b in rounded.buffers()} == {torch.float32}
     with pytest.raises(ValueError, match="weights do not fit"):
-        borrowed(tiny_model(layers=1, vocab=VOCAB), state, torch.float32)
+        borrowed(tiny_model(layers=1, vocab=VOCAB), state, torch.float32, "cpu")

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from pipeline.config import TagsConfig
 from pipeline.policy import (
     BadModel,
+    borrowed,
     check_fragments,
     copy_weights,
     encode,
@@ -239,7 +240,7 @@ def test_a_hub_name_without_a_network_is_refused_in_one_line(
 
 
 def test_weights_copied_across_dtypes_are_the_rounded_weights() -> None:
-    source, target = tiny_model(seed=1), replica(tiny_model(seed=0), torch.bfloat16)
+    source, target = tiny_model(seed=1), replica(tiny_model(seed=0), torch.bfloat16, "cpu")
     before = [weight.data_ptr() for weight in target.parameters()]
     copy_weights(target, merged_state(source))
     assert [weight.data_ptr() for weight in target.parameters()] == before
@@ -265,11 +266,24 @@ def test_a_state_names_tied_weights_once() -> None:
 
 def test_a_replica_shares_nothing_and_keeps_its_rotary_frequencies() -> None:
     model = tiny_model()
-    twin = replica(model, torch.bfloat16)
+    twin = replica(model, torch.bfloat16, "cpu")
     buffers = dict(twin.named_buffers())
     assert torch.equal(buffers["model.rotary_emb.inv_freq"], model.model.rotary_emb.inv_freq)
     next(iter(twin.parameters())).data.zero_()
     assert bool(next(iter(model.parameters())).any())
+
+
+def test_copies_stand_whole_on_their_device_and_the_base_stays_where_it_was() -> None:
+    model = tiny_model()
+    twins = [
+        replica(model, torch.bfloat16, "meta"),
+        borrowed(model, merged_state(model), torch.bfloat16, "meta"),
+    ]
+    for twin in twins:
+        held = [*twin.parameters(), *twin.buffers()]
+        assert {tensor.device.type for tensor in held} == {"meta"}
+    assert {t.device.type for t in [*model.parameters(), *model.buffers()]} == {"cpu"}
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
 def test_fresh_adapters_change_nothing_and_alone_are_trained() -> None:
