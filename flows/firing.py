@@ -19,7 +19,7 @@ from flows.progress import Progress
 from flows.restore import restore, tidy
 from flows.running import new_run, run_named
 from flows.settings import difference
-from flows.stages import begin, complete, to_do
+from flows.stages import begin, complete, stop, to_do
 from pipeline.config import ELSEWHERE, RunConfig, recorded
 from store import ledger, questions
 from store.errors import Conflict
@@ -194,7 +194,7 @@ def _say_how_it_stands(live: Live, asked: int) -> None:
         complete(live)
         return
     said = f"{_standing(place)}; the next firing goes on"
-    ledger.finish(live.store, live.lease, "stopped", said)
+    stop(live, live.lease, "stopped", said, live.progress)
 
 
 def _left(place: Place, firing: Firing) -> int:

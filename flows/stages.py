@@ -18,13 +18,14 @@ from flows import truths
 from flows.assemble import Parts
 from flows.errors import Refusal
 from flows.figures import read_rounds
-from flows.live import Live, Place
+from flows.live import Live, Place, published
 from flows.offline import shelf_of
 from flows.pool import PoolFile, labelled
-from flows.progress import Plan
+from flows.progress import Plan, Progress
 from pipeline import round as motion
 from pipeline.answers import normalise
 from pipeline.checkpoint import write_checkpoint
+from pipeline.config import recorded
 from pipeline.curriculum import Seen
 from pipeline.evaluation.generator import generator_probe
 from pipeline.evaluation.solver import solver_probe
@@ -32,9 +33,11 @@ from pipeline.evaluation.verifier import make_pool, verifier_probe
 from pipeline.ports import Saved
 from pipeline.pruning import Keep, prune
 from pipeline.round import Known
+from pipeline.shared import Unanswered
 from pipeline.study import study
 from pipeline.types import ProbeRecord, Remembered, StepRecord, SyncRecord
 from store import ledger, points, questions
+from store.database import Lease
 from store.leases import check_held
 from store.loads import syncs_of
 from store.memory import memory, seen_questions
@@ -83,7 +86,23 @@ def record_compared(live: Live) -> None:
 
 def complete(live: Live) -> None:
     """Say that the rounds asked for are committed. Raises Unfinished where they are not."""
-    ledger.finish(live.store, live.lease, "done", f"{live.rounds} rounds committed")
+    stop(live, live.lease, "done", f"{live.rounds} rounds committed", live.progress)
+
+
+def stop(place: Live | Place, lease: Lease, status: str, reason: str, progress: Progress) -> None:
+    """Say how a run stands that asks nothing any more; what its workers loaded is removed.
+
+    The weights go first, so that a kill in between leaves a run that is not done. A shared folder
+    that keeps them is told of, and changes nothing. Raises as `ledger.finish` does.
+    """
+    config = recorded(str(questions.run_facts(place.store, place.run)["config"]))
+    check_held(place.store, lease)
+    try:
+        if config.work.queue:
+            published(place, config).clear()
+    except (OSError, Unanswered) as error:
+        progress.say(f"the weights of run {place.run} stay published: {error}")
+    ledger.finish(place.store, lease, status, reason)
 
 
 def begin(live: Live) -> None:
