@@ -14,6 +14,7 @@ from flows.home import Home
 from pipeline.checkpoint import MANIFEST, BadCheckpoint, Checkpoint, verify_checkpoint
 from pipeline.config import RunConfig, recorded
 from pipeline.copies import Copies, copy_of
+from pipeline.pruning import sweep
 from pipeline.shared import SharedFolder, Unanswered
 from store import questions
 from store.database import Store
@@ -85,16 +86,22 @@ class Depot:
         if copies is not None:
             copies.remove(_copy(point))
 
+    def sweep_home(self, run: str, known: Sequence[Point]) -> None:
+        """Remove what a stopped writer left in this home; only the run's owner may."""
+        own = [point for point in known if not self._replaced(point)]
+        sweep(self._home.checkpoints(run), {point.folder.rsplit("/", 1)[-1] for point in own})
+
     def sweep(self, run: str, known: Sequence[Point]) -> None:
         """Remove shared copies that no row of the run names; only its owner may."""
         copies = self._of(run)
         if copies is not None:
             copies.sweep(run, [_copy(point) for point in known])
 
-    def replaced(self, point: Point) -> bool:
-        """Whether this home's folder is another than the row names, and the shared copy is not.
+    def _replaced(self, point: Point) -> bool:
+        """Whether this home's folder is not what the row names, and the run keeps shared copies.
 
         So it is where this machine was stopped before its row, and another took the round again.
+        The row never meant this folder: what it means is fetched when it is asked for.
         """
         manifest = self._home.root / point.folder / MANIFEST
         if self._of(point.run) is None or not manifest.is_file():

@@ -19,7 +19,7 @@ from flows.progress import Progress
 from flows.restore import restore, tidy
 from flows.running import new_run, run_named
 from flows.settings import difference
-from flows.stages import begin, complete, to_do
+from flows.stages import begin, complete, stop, to_do
 from pipeline.config import ELSEWHERE, RunConfig, recorded
 from store import ledger, questions
 from store.errors import Conflict
@@ -85,6 +85,7 @@ def climb_some(
     Raises Owned while another process climbs, Refusal for what cannot be climbed.
     """
     if _left(place, firing) == 0:
+        _close_up(place, progress)
         return _standing(place)
     with owned(place, firing, progress, assembled) as live:
         asked, done = live.rounds, _rounds_done(place)
@@ -109,6 +110,8 @@ def take_one(
 
     Raises Refusal where another stage is next, or none.
     """
+    if _left(place, firing) == 0:
+        _close_up(place, progress)
     refuse_unless_next(place, stage)
     with owned(place, firing, progress, assembled) as live:
         round = refuse_unless_next(place, stage)
@@ -194,7 +197,19 @@ def _say_how_it_stands(live: Live, asked: int) -> None:
         complete(live)
         return
     said = f"{_standing(place)}; the next firing goes on"
-    ledger.finish(live.store, live.lease, "stopped", said)
+    stop(live, live.lease, "stopped", said, live.progress)
+
+
+def _close_up(place: Place, progress: Progress) -> None:
+    """Say of a run without an open stage that it is done, where a kill came before its last word.
+
+    No part of it is built. Raises Owned where the process that would say so still lives.
+    """
+    if _row(place)["status"] == "done":
+        return
+    with stoppable(), Owning(place.store, place.run) as lease:
+        asked = _row_number(place, "rounds_asked")
+        stop(place, lease, "done", f"{asked} rounds committed", progress)
 
 
 def _left(place: Place, firing: Firing) -> int:
@@ -214,10 +229,14 @@ def _rounds_done(place: Place) -> int:
 
 
 def _row_number(place: Place, column: str) -> int:
-    value = next(row for row in questions.runs(place.store) if row["id"] == place.run)[column]
+    value = _row(place)[column]
     if not isinstance(value, int):
         raise TypeError(f"{column} of run {place.run} is {value!r}")
     return value
+
+
+def _row(place: Place) -> questions.Answer:
+    return next(row for row in questions.runs(place.store) if row["id"] == place.run)
 
 
 def _id(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable
@@ -16,11 +17,17 @@ from flows.bases import Bases
 from flows.engines import Engines
 from flows.home import Home
 from flows.live import shared_folder
+from pipeline.checkpoint import TEMPORARY
 from pipeline.config import RunConfig
 from pipeline.engine.messages import answer
 from pipeline.items import Item, WeightsFile
 from pipeline.ports import WeightedEngine
 from pipeline.published import fetch
+
+# what a worker called as `worker_name` says reads, whole or on its way
+_FILE = re.compile(
+    rf"({re.escape(TEMPORARY)})?(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{{6}}\.safetensors(-[0-9a-f]+)?"
+)
 
 
 class Makers(Protocol):
@@ -112,9 +119,10 @@ def worker_name() -> str:
 
 def sweep(home: Home) -> None:
     """Remove what workers of this machine were killed over while they read weights."""
-    for file in (home.root / "scratch").glob(f"{socket.gethostname()}-*.safetensors"):
-        pid = file.stem.rsplit("-", 2)[1]
-        if pid.isdecimal() and not _is_alive(int(pid)):
+    here = socket.gethostname()
+    for file in (home.root / "scratch").glob("*.safetensors*"):
+        found = _FILE.fullmatch(file.name)
+        if found and found["host"] == here and not _is_alive(int(found["pid"])):
             file.unlink(missing_ok=True)
 
 

@@ -85,12 +85,17 @@ def shared_folder(config: RunConfig, home: Home) -> SharedFolder:
     return SharedFolder(config.work.folder or str(home.root))
 
 
+def published(place: Place | Live, config: RunConfig) -> Published:
+    """The weights that a run's workers load. Raises Unanswered as `SharedFolder` does."""
+    scratch = place.home.root / "scratch" / place.run
+    return Published(shared_folder(config, place.home), place.run, scratch)
+
+
 def _post(place: Place, lease: Lease, config: RunConfig, progress: Progress) -> Post:
     """Where the calls of a run go that works through its queue."""
-    scratch = place.home.root / "scratch" / place.run
     return Post(
         queue=RunQueue(place.store, lease, owner_name(lease), config.work.lease),
-        weights=Published(shared_folder(config, place.home), place.run, scratch),
+        weights=published(place, config),
         lease=config.work.lease,
         say=progress.say,
     )

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.shared import Unanswered
 from store.database import Lease, Store
-from store.errors import StoreError, Unreachable
+from store.errors import LostLease, StoreError, Unreachable
 from store.leases import acquire_lease, release_lease, renew_lease
 from store.ledger import finish
 
@@ -39,7 +39,8 @@ class Owning:
 
     On the way out the run's status says how it stands: as the block left it, "stopped" where it
     was interrupted, "paused" where the disk is full, the shared folder does not answer or the store
-    stayed out of reach, "failed" for any other exception, which goes on to the caller.
+    stayed out of reach, "failed" for any other exception, which goes on to the caller. Where
+    another owns the run by then, its status is that owner's, and any failure becomes LostLease.
     """
 
     def __init__(self, store: Store, run: str) -> None:
@@ -60,13 +61,22 @@ class Owning:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with deaf(), suppress(StoreError, DBAPIError):  # the store itself may be what failed
-            self._done.set()
-            self._beat.join(LEAVING)
-            store = self.store.within(LEAVING)
-            if error is not None:
-                finish(store, self.lease, *outcome(error))
-            release_lease(store, self.lease)
+        try:
+            with deaf():
+                self._let_go(error)
+        except LostLease as lost:
+            if isinstance(error, Exception) and not isinstance(error, LostLease):
+                raise lost from error  # files that the next owner swept, say
+        except (StoreError, DBAPIError):
+            return  # the store itself may be what failed
+
+    def _let_go(self, error: BaseException | None) -> None:
+        self._done.set()
+        self._beat.join(LEAVING)
+        store = self.store.within(LEAVING)
+        if error is not None:
+            finish(store, self.lease, *outcome(error))
+        release_lease(store, self.lease)
 
     def _renew(self) -> None:
         """Renew until done, also a lease that expired while nobody could reach the store; one that

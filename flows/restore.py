@@ -7,7 +7,7 @@ stored rollouts: nothing is sampled or scored, and the weights come out the same
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
 from sqlalchemy.exc import DBAPIError
@@ -18,16 +18,16 @@ from flows.live import Live, Place
 from flows.owning import LEAVING, deaf
 from flows.pool import labelled
 from flows.progress import Progress
-from flows.stages import record_compared, round_syncs, saved
+from flows.stages import own_points, record_compared, round_syncs, saved, sweep_home
 from pipeline.checkpoint import BadCheckpoint, restore_checkpoint
 from pipeline.evaluation.verifier import make_pool
 from pipeline.faults import fault
-from pipeline.pruning import sweep
+from pipeline.shared import Unanswered
 from pipeline.step import replay_step
 from pipeline.types import StepRecord
 from store import ledger, points
 from store.chain import owner_of
-from store.errors import StoreError, Unreachable
+from store.errors import StoreError
 from store.points import Point
 
 
@@ -44,8 +44,8 @@ def restore(live: Live, *, older: bool = False) -> None:
     """
     begun = live.parent_round or 0  # an inherited round was climbed under another configuration
     listed = [p for p in points.checkpoints(live.store, live.run) if p.round >= begun]
-    _sweep(live)
-    live.depot.sweep(live.run, _own(live))
+    sweep_home(live)
+    live.depot.sweep(live.run, own_points(live))
     if not listed and live.parent_round == 0:
         begin_again(live)
         _replay(live, 0)
@@ -86,29 +86,29 @@ def begin_again(live: Live) -> None:
 
 @contextmanager
 def tidy(live: Live) -> Iterator[None]:
-    """However the block ends, no half-written checkpoint and no process is left behind, and what
-    engines came to against the local one is recorded; where the store is out of reach, what it
-    would have to say is left to the next start."""
+    """However the block ends, no process and, while the run is this one's own, no half-written
+    checkpoint is left behind, and what engines came to against the local one is recorded. What
+    fails of it is left to the next start, and changes nothing of how the run stands."""
     try:
         yield
     finally:
         with deaf():
             leaving = replace(live, store=live.store.within(LEAVING))
-            with suppress(StoreError, DBAPIError):  # the store may be what ended the block
-                record_compared(leaving)
-            live.parts.close()
-            with suppress(Unreachable):
-                _sweep(leaving)
+            for put_away in (record_compared, lambda live: live.parts.close(), sweep_home):
+                with _left_to_the_next_start(live):
+                    put_away(leaving)
 
 
-def _sweep(live: Live) -> None:
-    own = [point for point in _own(live) if not live.depot.replaced(point)]
-    known = {point.folder.rsplit("/", 1)[-1] for point in own}
-    sweep(live.home.checkpoints(live.run), known)
-
-
-def _own(live: Live) -> list[Point]:
-    return [point for point in points.checkpoints(live.store, live.run) if point.run == live.run]
+@contextmanager
+def _left_to_the_next_start(live: Live) -> Iterator[None]:
+    """What cannot be put away now changes nothing of how the run stands. The store is not spoken
+    of: it may be what ended the run, or have refused who lost it."""
+    try:
+        yield
+    except (StoreError, DBAPIError):
+        return
+    except (OSError, Unanswered) as error:
+        live.progress.say(f"run {live.run} could not be tidied up: {error}")
 
 
 def _choose(live: Live, listed: list[Point], older: bool) -> Point:

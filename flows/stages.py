@@ -18,13 +18,14 @@ from flows import truths
 from flows.assemble import Parts
 from flows.errors import Refusal
 from flows.figures import read_rounds
-from flows.live import Live, Place
+from flows.live import Live, Place, published
 from flows.offline import shelf_of
 from flows.pool import PoolFile, labelled
-from flows.progress import Plan
+from flows.progress import Plan, Progress
 from pipeline import round as motion
 from pipeline.answers import normalise
 from pipeline.checkpoint import write_checkpoint
+from pipeline.config import recorded
 from pipeline.curriculum import Seen
 from pipeline.evaluation.generator import generator_probe
 from pipeline.evaluation.solver import solver_probe
@@ -32,12 +33,16 @@ from pipeline.evaluation.verifier import make_pool, verifier_probe
 from pipeline.ports import Saved
 from pipeline.pruning import Keep, prune
 from pipeline.round import Known
+from pipeline.shared import Unanswered
 from pipeline.study import study
 from pipeline.types import ProbeRecord, Remembered, StepRecord, SyncRecord
 from store import ledger, points, questions
+from store.database import Lease
+from store.leases import check_held
 from store.loads import syncs_of
 from store.memory import memory, seen_questions
 from store.parities import record_parities
+from store.points import Point
 from store.stages import stages_of
 
 
@@ -81,7 +86,23 @@ def record_compared(live: Live) -> None:
 
 def complete(live: Live) -> None:
     """Say that the rounds asked for are committed. Raises Unfinished where they are not."""
-    ledger.finish(live.store, live.lease, "done", f"{live.rounds} rounds committed")
+    stop(live, live.lease, "done", f"{live.rounds} rounds committed", live.progress)
+
+
+def stop(place: Live | Place, lease: Lease, status: str, reason: str, progress: Progress) -> None:
+    """Say how a run stands that asks nothing any more; what its workers loaded is removed.
+
+    The weights go first, so that a kill in between leaves a run that is not done. A shared folder
+    that keeps them is told of, and changes nothing. Raises as `ledger.finish` does.
+    """
+    config = recorded(str(questions.run_facts(place.store, place.run)["config"]))
+    check_held(place.store, lease)
+    try:
+        if config.work.queue:
+            published(place, config).clear()
+    except (OSError, Unanswered) as error:
+        progress.say(f"the weights of run {place.run} stay published: {error}")
+    ledger.finish(place.store, lease, status, reason)
 
 
 def begin(live: Live) -> None:
@@ -176,12 +197,13 @@ def _checkpoint(live: Live, round: int) -> None:
     if not any((point.run, point.round) == (live.run, round) for point in kept):
         name = f"round-{round:03d}"
         root = live.home.checkpoints(live.run)
+        sweep_home(live)  # an owner that was replaced may have ended its round since
         meta: JsonValue = {"run": live.run, "round": round, "step": round * live.config.steps}
         written = write_checkpoint(root, name, saved(live.parts), meta)
         live.depot.keep(live.run, written)
         versions = (*live.parts.learner.versions().values(), live.parts.proxy.version)
         folder = live.home.folder_of(live.run, name)
-        point = points.Point(live.run, round, folder, written.manifest_digest, versions)
+        point = Point(live.run, round, folder, written.manifest_digest, versions)
         points.record_checkpoint(live.store, live.lease, point)
     _prune(live)
 
@@ -239,9 +261,25 @@ def _seen(live: Live, upto: int, recalled: list[Remembered]) -> Seen:
     return seen
 
 
+def own_points(live: Live) -> list[Point]:
+    """Kept checkpoints that the run wrote itself, newest first."""
+    return [point for point in points.checkpoints(live.store, live.run) if point.run == live.run]
+
+
+def sweep_home(live: Live) -> None:
+    """Remove what stopped writers left of the run's checkpoints in this home.
+
+    Raises LostLease, and removes nothing, where the run is another's by now: what no row names may
+    be on its way to one.
+    """
+    own = own_points(live)
+    check_held(live.store, live.lease)
+    live.depot.sweep_home(live.run, own)
+
+
 def _prune(live: Live) -> None:
     """Keep the newest checkpoints, the best round's, and those that forks began from."""
-    own = [p for p in points.checkpoints(live.store, live.run) if p.run == live.run]
+    own = own_points(live)
     named = {p.folder.rsplit("/", 1)[-1]: p for p in own}
     forks = {f.rsplit("/", 1)[-1] for f in points.fork_folders(live.store, live.run)}
     scored = [r for r in read_rounds(live.store, live.run) if r.solver is not None]

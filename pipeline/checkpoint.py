@@ -119,9 +119,10 @@ def write_checkpoint(
 ) -> Checkpoint:
     """Save every part under root/name and return the folder, verified.
 
-    A folder of that name that no row names yet (a kill between rename and row) is replaced. On
-    any error the temporary folder stays for `sweep`; nothing without its manifest is ever under
-    a final name. Raises ValueError for a name that looks temporary or leaves the root.
+    A folder that has the name already keeps it, so that a writer who comes late harms nothing: one
+    with the same bytes is returned, another raises FileExistsError. On any error the temporary
+    folder stays for `sweep`; nothing without its manifest is ever under a final name. Raises
+    ValueError for a name that looks temporary or leaves the root.
     """
     _check_name(name)
     for part in parts:
@@ -162,6 +163,8 @@ def adopt_checkpoint(
             files.make_folder(final.parent)
             files.sync_folder(final.parent.parent)
         if not is_whole(final, digest, files):
+            if final.exists():
+                discard(final, files)
             _publish(temporary, final, digest, files)
     finally:
         if temporary.exists():
@@ -169,10 +172,18 @@ def adopt_checkpoint(
 
 
 def _publish(temporary: Path, final: Path, digest: str, files: Files) -> None:
-    """Give a finished folder its name in the place of whatever has it, and verify it there."""
-    if final.exists():
-        discard(final, files)
-    files.rename(temporary, final)
+    """Give a finished folder its name, unless the same checkpoint has it, and verify it there.
+
+    A rename takes no name that a folder has: what lies between a look and a deed cannot matter.
+    """
+    try:
+        files.rename(temporary, final)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        if not is_whole(final, digest, files):
+            raise FileExistsError(f"{final} is there, and is another checkpoint") from error
+        discard(temporary, files)
     fault("ck.renamed")
     files.sync_folder(final.parent)
     fault("ck.parent_synced")

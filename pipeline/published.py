@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,10 @@ class Published:
         return WeightsFile(name, sha256, version)
 
     def prune(self, needed: Collection[str]) -> None:
-        """Remove all but the files needed, by name, and the newest of each line."""
+        """Remove all but the files needed, by name, and the newest of each line.
+
+        Also what a writer that was killed left on its way: only the run's owner may.
+        """
         found = [
             (match["line"], int(match["step"]), name)
             for name in self._folder.names(self._place)
@@ -79,10 +83,17 @@ class Published:
         for _, _, name in found:
             if name not in newest and name not in needed:
                 self._folder.remove(name)
+        self._sweep()
 
     def clear(self) -> None:
-        """Remove all of them."""
+        """Remove all of them, and what is on its way; only the run's owner may."""
         for name in self._folder.names(self._place):
+            self._folder.remove(name)
+        self._sweep()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        for name in self._folder.remnants(self._place):
             self._folder.remove(name)
 
 

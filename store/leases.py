@@ -70,6 +70,12 @@ def renew_lease(store: Store, lease: Lease, ttl: float) -> None:
     store.write(lease, work)
 
 
+def check_held(store: Store, lease: Lease) -> None:
+    """Raise LostLease unless the run is still this owner's. For what is done to files right after
+    it: to rows it is done in their own transaction."""
+    store.read(lambda session: check_lease(session, lease, lock=False))
+
+
 def release_lease(store: Store, lease: Lease) -> None:
     """Let the next owner start at once. Releasing what was lost does nothing."""
 

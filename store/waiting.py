@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,13 +59,14 @@ class Patience:
         place  the database's address as a person may read it: without a password
         Raises Unreachable past the patience, and at once whatever waiting cannot mend.
         """
+        before = sys.exception()  # what the caller is on its way out of is no news
         began: float | None = None
         pause, said = FIRST_PAUSE, False
         while True:
             try:
                 result = attempt()
             except DBAPIError as error:
-                _let_interrupts_pass(error)
+                _let_interrupts_pass(error, before)
                 if not may_pass(error):
                     raise
                 began = began or time.monotonic()
@@ -103,10 +105,13 @@ def sqlstate(error: DBAPIError) -> str | None:
     return state if isinstance(state, str) else None
 
 
-def _let_interrupts_pass(error: BaseException) -> None:
-    """Raise the interrupt during whose roll-back this error came, if there was one."""
+def _let_interrupts_pass(error: BaseException, before: BaseException | None) -> None:
+    """Raise the interrupt during whose roll-back this error came, if there was one.
+
+    before  what was handled already when the work began: neither it nor its causes are meant
+    """
     cause = error.__context__
-    while cause is not None:
+    while cause is not None and cause is not before:
         if isinstance(cause, KeyboardInterrupt):
             raise cause
         cause = cause.__context__

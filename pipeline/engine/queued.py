@@ -65,7 +65,6 @@ class Outlet:
 
     def __init__(self) -> None:
         self._post: Post | None = None
-        self._asking = False
         self._current: dict[str, WeightsFile] = {}
         self._changed = False
 
@@ -87,7 +86,6 @@ class Outlet:
         Raises ItemFailed for an item that workers gave up.
         """
         post = self._opened()
-        self._asking = True
         post.queue.put(items)
         found: dict[str, bytes] = {}
         open_ids = {item.id for item in items}
@@ -111,15 +109,12 @@ class Outlet:
     def settle(self) -> None:
         """What all was asked for is committed, and so its items are forgotten: so are the weights
         that none of them needs any more."""
-        self._asking = False
         if self._post is not None and self._changed:
             self._post.weights.prune({file.name for file in self._current.values()})
             self._changed = False
 
     def close(self) -> None:
-        """Ask nothing any more. Where nothing asked is left, neither is a published file."""
-        if self._post is not None and self._current and not self._asking:
-            self._post.weights.clear()
+        """Ask nothing any more. What was published stays: the run may be another process's."""
         self._post = None
 
     def _opened(self) -> Post:

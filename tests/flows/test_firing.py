@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from flows import firing, stages
+from flows.assemble import Parts
 from flows.errors import Refusal
 from flows.firing import Firing, climb_some, find_or_begin, next_open, take_one
 from flows.live import Live, Place
@@ -17,6 +19,7 @@ from flows.owning import Owning
 from pipeline.config import RunConfig, recorded
 from store import ledger, questions
 from store.errors import Owned
+from store.leases import acquire_lease
 from tests.flows.scripted import SMALL, Bench, Heard, scripted_parts
 
 
@@ -85,6 +88,43 @@ def test_a_firing_at_a_run_that_is_done_builds_nothing(place: Place) -> None:
     asked = Firing("night", SMALL, rounds_more=1)
     told = climb_some(find_or_begin(place, asked), asked, Heard(), bare, refuse)  # type: ignore[arg-type]
     assert told.endswith("has 2 of 2 rounds committed")
+
+
+@contextmanager
+def killed_at_the_end(live: Live) -> Iterator[Callable[[int, str], None]]:
+    """Stages taken until none is left; then the process is gone, and says nothing more."""
+    yield lambda round, stage: stages.take_stage(live, round, stage)
+    gone = text("UPDATE lease SET expires = 0, host = 'elsewhere'")
+    live.store.write(None, lambda session: session.execute(gone))
+    acquire_lease(live.store, live.run, "whoever looks", 0)
+    raise SystemExit
+
+
+@pytest.mark.parametrize("by_stage", [False, True])
+def test_a_run_killed_before_its_last_word_is_closed_by_the_next_firing_without_its_parts(
+    place: Place, by_stage: bool
+) -> None:
+    work = SMALL.work.model_copy(update={"queue": True, "shard": 2})
+    asked = Firing("night", SMALL.model_copy(update={"rounds": 1, "work": work}))
+    here = find_or_begin(place, asked)
+    with pytest.raises(SystemExit):
+        climb_some(here, asked, Heard(), killed_at_the_end, scripted_parts)
+    folder = place.home.root / "weights"
+    assert row_of(place, "night")["status"] == "running"
+    assert list(folder.rglob("*.safetensors")) != []
+
+    def refuse(config: RunConfig) -> Parts:
+        raise AssertionError("parts were built")
+
+    if by_stage:
+        with pytest.raises(Refusal, match="has no open stage"):
+            take_one(here, asked, "propose", Heard(), bare, refuse)
+    else:
+        told = climb_some(here, asked, Heard(), bare, refuse)
+        assert told.endswith("has 1 of 1 rounds committed")
+    row = row_of(place, "night")
+    assert (row["status"], row["reason"], row["owner"]) == ("done", "1 rounds committed", None)
+    assert list(folder.rglob("*.safetensors")) == []
 
 
 def test_a_firing_may_ask_for_more_rounds_than_the_run_began_with(place: Place) -> None:

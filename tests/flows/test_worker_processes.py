@@ -13,6 +13,7 @@ import pytest
 
 from flows.hands import sweep
 from flows.home import Home
+from pipeline.checkpoint import TEMPORARY
 from store import invariants
 from tests.study_workers import QUEUED, SHARED, Plan, Site, crowd
 
@@ -45,9 +46,13 @@ def test_what_a_killed_worker_left_is_swept_and_what_a_living_one_reads_is_not(
     scratch.mkdir()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    names = {pid: f"{socket.gethostname()}-{pid}-abcdef" for pid in (gone.pid, os.getpid())}
-    for name in (*names.values(), f"elsewhere-{gone.pid}-abcdef"):
-        (scratch / f"{name}.safetensors").write_bytes(b"half")
+    here = socket.gethostname()
+    dead = [f"{here}-{gone.pid}-abcdef.safetensors"]
+    stay = [f"{here}-{os.getpid()}-abcdef.safetensors"]
+    stay += [f"{host}-{gone.pid}-abcdef.safetensors" for host in ("elsewhere", f"{here}-a")]
+    for names in (dead, stay):
+        names += [f"{TEMPORARY}{name}-01abcdef" for name in names]
+        for name in names:
+            (scratch / name).write_bytes(b"half")
     sweep(Home(tmp_path, ""))
-    left = {path.stem for path in scratch.iterdir()}
-    assert left == {names[os.getpid()], f"elsewhere-{gone.pid}-abcdef"}
+    assert {path.name for path in scratch.iterdir()} == set(stay)

@@ -251,10 +251,23 @@ def test_a_checkpoint_that_is_whole_but_not_the_one_the_store_names_is_refused(
     tmp_path: Path,
 ) -> None:
     one = written(tmp_path)
+    sweep(tmp_path, ())
     other = write_checkpoint(tmp_path, "round-001", parts(), {"round": 2})
     verify_checkpoint(other.folder, other.manifest_digest)
     with pytest.raises(BadCheckpoint, match="the store says"):
         verify_checkpoint(other.folder, one.manifest_digest)
+
+
+def test_a_name_is_never_taken_from_a_folder_that_has_it(tmp_path: Path) -> None:
+    first = written(tmp_path)
+    with pytest.raises(FileExistsError, match="round-001 is there, and is another checkpoint"):
+        write_checkpoint(tmp_path, "round-001", parts(), {"round": 2})
+    verify_checkpoint(first.folder, first.manifest_digest)
+    sweep(tmp_path, {"round-001"})
+    before = first.folder.stat()
+    assert written(tmp_path) == first  # the same bytes: what was there stays
+    assert first.folder.stat() == before
+    assert candidates(tmp_path) == [path.name for path in tmp_path.iterdir()] == ["round-001"]
 
 
 def test_other_parts_than_were_saved_are_refused(tmp_path: Path) -> None:

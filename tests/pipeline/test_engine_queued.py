@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.checkpoint import TEMPORARY
 from pipeline.engine import queued as module
 from pipeline.engine.local import LocalEngine
 from pipeline.engine.messages import (
@@ -238,18 +239,29 @@ def test_weights_that_are_asked_under_now_stay_however_old(outlet: Outlet, tmp_p
     ]
 
 
-def test_a_run_that_ends_with_nothing_asked_leaves_no_weights(
-    memory: Memory, tmp_path: Path
+def test_closing_leaves_what_is_published_for_who_may_have_taken_the_run_over(
+    outlet: Outlet, tmp_path: Path
 ) -> None:
-    shared = SharedFolder(str(tmp_path / "shared"))
-    for settled in (False, True):
-        outlet = Outlet()
-        outlet.open(post(tmp_path, memory))
-        asker(outlet).score(SCORED)
-        if settled:
-            outlet.settle()
-        outlet.close()
-        assert bool(shared.names()) is not settled
+    asker(outlet).score(SCORED)
+    outlet.settle()
+    outlet.close()
+    assert len(SharedFolder(str(tmp_path / "shared")).names("weights/run")) == 1
+
+
+def test_what_a_killed_publisher_left_goes_with_the_next_pruning_and_with_all_else(
+    outlet: Outlet, memory: Memory, tmp_path: Path
+) -> None:
+    shared, engine = SharedFolder(str(tmp_path / "shared")), asker(outlet)
+    engine.score(SCORED)
+    half = tmp_path / "shared" / "weights" / "run" / f"{TEMPORARY}solver@9-ab.safetensors-cdef"
+    half.write_bytes(b"half")
+    outlet.settle()
+    assert shared.remnants() == []
+    half.write_bytes(b"half")
+    late = tmp_path / "scratch" / "solver.safetensors"
+    late.write_bytes(b"half")
+    post(tmp_path, memory).weights.clear()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_it_is_said_that_nobody_answers(

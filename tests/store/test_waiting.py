@@ -75,6 +75,19 @@ def test_an_interrupt_during_a_failure_is_not_waited_away() -> None:
         Patience(10).through(attempt, "here")
 
 
+def test_on_the_way_out_of_an_interrupt_the_store_is_waited_for_all_the_same() -> None:
+    tries, attempt = refused(2, lost())
+
+    def leave() -> int:
+        try:
+            raise KeyboardInterrupt("stopped by SIGTERM")
+        except KeyboardInterrupt:
+            return Patience(10).through(attempt, "here")
+
+    assert leave() == 7
+    assert len(tries) == 3
+
+
 class Coded(Exception):
     """A driver's error with PostgreSQL's code."""
 
