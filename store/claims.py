@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, case, select, update
 from sqlalchemy.orm import Session
 
 from pipeline.faults import fault
@@ -80,7 +80,7 @@ def _look(store: Store, worker: str, run: str | None) -> tuple[list[str], bool]:
     looked = store.read(lambda session: session.execute(query, named).all())
     ago = looked[0][0]
     runs = [name for _, name in looked if name is not None]
-    return runs, ago is None or ago >= HEARD_EVERY
+    return runs, ago is None or not 0.0 <= ago < HEARD_EVERY  # below 0: the clock went back
 
 
 def _claim(places: Sequence[Place], by: By, session: Session) -> Claim | None:
@@ -111,8 +111,12 @@ def _take(session: Session, place: Place, by: By) -> tuple[Claim, int, str | Non
 
 
 def renew(store: Store, claim: Claim, seconds: float) -> bool:
-    """Hold the item for so many seconds from now on. False where the claim was lost."""
-    longer: Change = {"free": clock() + seconds}
+    """Hold the item for so many seconds from now on. False where the claim was lost.
+
+    A claim from before the database's clock went back counts as made now.
+    """
+    since = case((ITEM.c.claimed > clock(), clock()), else_=ITEM.c.claimed)
+    longer: Change = {"free": clock() + seconds, "claimed": since}
     held = store.write(None, lambda session: _change(session, claim, longer), crowded=True)
     if _look(store, claim.worker, claim.run)[1]:
         heard(store, claim.worker)
