@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import cast
 
 from safetensors import SafetensorError
@@ -121,7 +120,6 @@ class Worker:
         self.tally = Tally()
         self._claim: Claim | None = None
         self._lease = FIRST_LEASE
-        self._job = lru_cache(maxsize=64)(self._read_job)
         self._faults = 0
 
     def work(self) -> Tally:
@@ -176,7 +174,7 @@ class Worker:
         self._claim, self._faults = None, 0
 
     def _answer(self, claim: Claim) -> bytes:
-        job = self._job(claim.run)
+        job = self._job(claim.run)  # read anew: a new owner of the run may have changed it
         if self._lease != job.config.work.lease:
             self._lease = job.config.work.lease
             self._renew(claim)
@@ -210,7 +208,7 @@ class Worker:
         added = {name: getattr(self.tally, name) + value for name, value in more.items()}
         self.tally = replace(self.tally, **added)
 
-    def _read_job(self, run: str) -> Job:
+    def _job(self, run: str) -> Job:
         facts = questions.run_facts(self.store, run)
         machine = cast("Mapping[str, object]", facts["environment"])
         threads = self.shift.threads or cast("int | None", machine.get("threads")) or 1
