@@ -6,7 +6,6 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,10 +60,9 @@ class Hands:
     def __init__(self, home: Home, name: str, make: Make = engines_of) -> None:
         self._home, self._make = home, make
         self._file = home.root / "scratch" / f"{name}.safetensors"
-        self._config: RunConfig | None = None
+        self._made: tuple[RunConfig, Makers] | None = None
         self._engines: dict[str, WeightedEngine] = {}
         self._holds: dict[str, WeightsFile] = {}
-        self._open = ExitStack()
 
     @property
     def held(self) -> frozenset[str]:
@@ -73,10 +71,10 @@ class Hands:
 
     def answer(self, job: Job, item: Item) -> bytes:
         """Work an item out under its weights. Raises BadShared for weights that do not verify."""
-        self._take_up(job)
+        makers = self._take_up(job)
         line = item.weights.version.partition("@")[0]
         if line not in self._engines:
-            self._engines[line] = self._makers.bare(line)
+            self._engines[line] = makers.bare(line)
         engine = self._engines[line]
         if self._holds.get(line) != item.weights:
             self._holds.pop(line, None)
@@ -86,23 +84,21 @@ class Hands:
         return answer(engine, item)
 
     def close(self) -> None:
-        """Put everything down."""
-        self._open.close()
+        """Put everything down; the next item has engines made anew."""
         self._engines.clear()
         self._holds.clear()
-        self._config = None
+        made, self._made = self._made, None
+        if made is not None:
+            made[1].close()
 
-    def _take_up(self, job: Job) -> None:
-        """Have the engines of a configuration made by what makes them for it."""
+    def _take_up(self, job: Job) -> Makers:
+        """What makes the engines of a configuration."""
         if torch.get_num_threads() != job.threads:
             torch.set_num_threads(job.threads)
-        known = self._config
-        if known is not None and _alike(known, job.config):
-            return
-        self.close()
-        self._makers = self._make(job.config)
-        self._open.callback(self._makers.close)
-        self._config = job.config
+        if self._made is None or not _alike(self._made[0], job.config):
+            self.close()
+            self._made = job.config, self._make(job.config)
+        return self._made[1]
 
 
 def worker_name() -> str:

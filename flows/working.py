@@ -30,13 +30,17 @@ from pipeline.model_folder import BadModel
 from pipeline.shared import BadShared
 from store import questions
 from store import work as queue
+from store.claims import ERRORS
 from store.database import Store
 from store.errors import StoreError
 
 FIRST_LEASE = 60.0  # seconds, until a run's own configuration says how many
 SHORTEST, LONGEST = 0.02, 0.25  # seconds between two looks for an item
 TELL_EVERY = 30.0
-FAULTS_IN_A_ROW = 3  # after which a worker takes itself for unfit
+FAULTS_IN_A_ROW = (
+    ERRORS - 1
+)  # after which a worker is unfit, before an item has all its errors from it
+PAUSE = 10.0  # seconds after a fault, in which another may take the item
 # what may be wrong with an item or with this worker, and then not with the others
 FAULTS = (BadShared, BadModel, SafetensorError, ValueError, RuntimeError, OSError, MemoryError)
 
@@ -162,6 +166,7 @@ class Worker:
         try:
             made = self._answer(claim)
         except FAULTS as error:
+            self.hands.close()  # an engine that failed may never answer again
             if self._renew(claim):
                 self._give_back(claim, error)
             else:
@@ -202,7 +207,7 @@ class Worker:
                 remedy="does this machine see the run's base, its work.folder and its engine? "
                 "`coclimb doctor` looks",
             )
-        time.sleep(2.0**self._faults)
+        time.sleep(PAUSE)
 
     def _count(self, **more: float) -> None:
         added = {name: getattr(self.tally, name) + value for name, value in more.items()}

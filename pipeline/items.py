@@ -57,7 +57,8 @@ class Claim:
 
 
 class ItemFailed(RuntimeError):
-    """Workers gave an item up, each with an error of its own; the text says the last."""
+    """An item was given up after too many errors, or claims that ended without a word; the text
+    says the last error."""
 
 
 class Queue(Protocol):

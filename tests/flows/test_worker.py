@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from flows import working
+from flows.errors import Refusal
 from flows.hands import Hands, Job
 from flows.working import Shift, Worker
 from pipeline.config import RunConfig
 from pipeline.items import Item, WeightsFile
+from pipeline.shared import BadShared
 from store import work as queue
 from store.database import Lease
 from store.leases import acquire_lease
@@ -61,6 +64,12 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(Bench(tmp_path, under()))
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits after a fault."""
+    monkeypatch.setattr(working, "PAUSE", 0.0)
+
+
 def under(**work: object) -> RunConfig:
     own = {"work": {"queue": True, "helps": False, "lease": 5.0, **work}}
     return RunConfig.model_validate({**SMALL.model_dump(), **own})
@@ -76,3 +85,55 @@ def test_a_standing_worker_works_under_the_settings_that_hold_now(desk: Desk) ->
     desk.put("after")
     assert worker.work().items == 2
     assert [job.config.work.folder for job in hands.jobs] == ["", "/elsewhere"]
+
+
+class Fragile(Told):
+    """Hands whose engines fail as soon as they have answered once, until they are put down."""
+
+    def answer(self, job: Job, item: Item) -> bytes:
+        if self.jobs:
+            raise RuntimeError("the engine's process ended")
+        return super().answer(job, item)
+
+    def close(self) -> None:
+        self.jobs.clear()
+
+
+def test_an_engine_that_failed_is_put_down_and_made_anew(desk: Desk, quick: None) -> None:
+    desk.put("first", "second")
+    worker = desk.worker(Fragile(desk.bench))
+    told = worker.work()
+    assert (told.items, told.faults) == (2, 1)
+    assert "given back: RuntimeError: the engine's process ended" in desk.said[1]
+
+
+def test_hands_that_were_put_down_make_their_engines_anew(desk: Desk) -> None:
+    made: list[Script] = []
+
+    def make(config: RunConfig) -> Script:
+        made.append(Script(config))
+        return made[-1]
+
+    hands = Hands(desk.bench.home, "hands", make)
+    job = Job(under(), 1)
+    for times in (1, 1, 2):
+        if times == 2:
+            hands.close()
+        with pytest.raises(BadShared):
+            hands.answer(job, Item("i", WEIGHTS, "score", 1, b""))
+        assert len(made) == times
+
+
+class Broken(Told):
+    """Hands that can do nothing."""
+
+    def answer(self, job: Job, item: Item) -> bytes:
+        raise RuntimeError("no such device")
+
+
+def test_a_broken_worker_ends_before_it_has_failed_an_item_alone(desk: Desk, quick: None) -> None:
+    desk.put("i")
+    with pytest.raises(Refusal, match=r"2 items in a row .* no such device"):
+        desk.worker(Broken(desk.bench)).work()
+    assert desk.tally().failed == 0
+    assert desk.worker(Told(desk.bench), "fit").work().items == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from pipeline.faults import armed
 from pipeline.items import Item, ItemFailed
 from store import invariants
 from store import work as queue
+from store.claims import ERRORS
 from store.database import Store
 from store.schema import WorkItemRow
 from tests.flows.scripted import SMALL, Bench, Heard, Script, scripted_parts
@@ -252,31 +253,32 @@ def test_a_worker_that_wakes_after_its_lease_changes_nothing(
     assert broken(bench) == []
 
 
-def test_a_worker_whose_weights_do_not_verify_gives_its_item_back_and_ends(
+def test_workers_whose_weights_do_not_verify_give_the_item_back_and_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: threading.Event().wait(min(seconds, 0.05)))
+    monkeypatch.setattr(working, "PAUSE", 0.01)
     bench = Bench(tmp_path, under(helps=False))
     said: list[str] = []
 
+    def unfit() -> None:
+        store, ended = Store.open(bench.home.store), list[str]()
+        while not ended:  # one after another, until one finds nothing more to take
+            hands = Hands(bench.home, "unfit", Script)
+            worker = Worker(store, f"w{len(said)}", Shift(seconds_idle=1.0), hands, said.append)
+            with suppress(Refusal):
+                ended.append(worker.work().ended)
+
     def spoil(live: Live) -> None:
-        store = Store.open(bench.home.store)
-        hands = Hands(bench.home, "unfit", Script)
-        worker = Worker(store, "unfit", Shift(), hands, said.append)
-        thread = threading.Thread(target=refused, args=(worker,), daemon=True)
+        thread = threading.Thread(target=unfit, daemon=True)
         thread.start()
         with damaged(bench):
             run_stages(live)
 
     with pytest.raises(ItemFailed, match="BadShared"):
         bench.go_on(work=spoil)
-    [line] = [line for line in said if "given back" in line][:1]
-    assert "SHA-256" in line
-
-
-def refused(worker: Worker) -> None:
-    with pytest.raises(Refusal, match="3 items in a row"):
-        worker.work()
+    given_back = [line for line in said if "given back" in line]
+    assert len(given_back) >= ERRORS
+    assert "SHA-256" in given_back[0]
 
 
 @contextmanager
