@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import cast
 
 from safetensors import SafetensorError
-from sqlalchemy.exc import DBAPIError
 from transformers.utils.logging import disable_progress_bar
 
 from flows.display import clock
@@ -32,7 +30,6 @@ from store import questions
 from store import work as queue
 from store.claims import ERRORS
 from store.database import Store
-from store.errors import StoreError
 
 FIRST_LEASE = 60.0  # seconds, until a run's own configuration says how many
 SHORTEST, LONGEST = 0.02, 0.25  # seconds between two looks for an item
@@ -187,10 +184,7 @@ class Worker:
             return self.hands.answer(job, claim.item)
 
     def _renew(self, claim: Claim) -> bool:
-        """Whether the claim still stands; a store that does not answer now may do so later."""
-        with suppress(StoreError, DBAPIError):
-            return queue.renew(self.store, claim, self._lease)
-        return True
+        return queue.renew(self.store, claim, self._lease)
 
     def _give_back(self, claim: Claim, error: BaseException) -> None:
         """Let another try, and wait for it to. Raises Refusal after one fault too many in a row."""

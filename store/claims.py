@@ -8,11 +8,13 @@ dies, freezes or comes late changes nothing but a count.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, case, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from pipeline.faults import fault
@@ -20,7 +22,7 @@ from pipeline.items import Claim, Item, WeightsFile
 from store.blobs import readable
 from store.clock import clock
 from store.database import Store
-from store.errors import Unknown
+from store.errors import StoreError, Unknown
 from store.schema import WorkItemRow
 from store.taking import ITEM, LOOK, LOOK_AT_RUN, taking
 from store.workers import hear, heard
@@ -113,13 +115,16 @@ def _take(session: Session, place: Place, by: By) -> tuple[Claim, int, str | Non
 def renew(store: Store, claim: Claim, seconds: float) -> bool:
     """Hold the item for so many seconds from now on. False where the claim was lost.
 
-    A claim from before the database's clock went back counts as made now.
+    A store that does not answer at once loses nothing yet: asked again before the lease is over, it
+    may. A claim from before the database's clock went back counts as made now.
     """
     since = case((ITEM.c.claimed > clock(), clock()), else_=ITEM.c.claimed)
     longer: Change = {"free": clock() + seconds, "claimed": since}
-    held = store.write(None, lambda session: _change(session, claim, longer), crowded=True)
-    if _look(store, claim.worker, claim.run)[1]:
-        heard(store, claim.worker)
+    now, held = store.within(0), True
+    with suppress(StoreError, DBAPIError):
+        held = now.write(None, lambda session: _change(session, claim, longer), crowded=True)
+        if _look(now, claim.worker, claim.run)[1]:
+            heard(now, claim.worker)
     return held
 
 

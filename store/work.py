@@ -10,10 +10,8 @@ what was answered meanwhile. No digest covers any of it. The workers' side is `s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
 
 from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from pipeline.faults import fault
@@ -193,7 +191,8 @@ class RunQueue:
 
     worker   its name where it works items out itself (`owner_name`)
     seconds  for which an item it takes is its own
-    Each call raises LostLease once the run belongs to another.
+    `put` and `answers` raise LostLease once the run belongs to another; what it took is its own as
+    any worker's is.
     """
 
     def __init__(self, store: Store, lease: Lease, worker: str, seconds: float = 60.0) -> None:
@@ -213,9 +212,7 @@ class RunQueue:
         return claim(self.store, self.worker, self.seconds, run=self.lease.run, ids=ids)
 
     def renew(self, claim: Claim) -> bool:
-        with suppress(DBAPIError):  # a store that cannot be reached now may be by the next time
-            return renew(self.store, claim, self.seconds)
-        return True
+        return renew(self.store, claim, self.seconds)
 
     def finish(self, claim: Claim, answer: bytes) -> bool:
         return finish(self.store, claim, answer, claim.item.weights.sha256)
