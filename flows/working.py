@@ -6,12 +6,15 @@ Killed or frozen, it loses that one item to another; whatever it answers too lat
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import cast
 
 from safetensors import SafetensorError
+from sqlalchemy.exc import DBAPIError
 from transformers.utils.logging import disable_progress_bar
 
 from flows.display import clock
@@ -19,7 +22,7 @@ from flows.errors import Refusal
 from flows.hands import Hands, Job, sweep, worker_name
 from flows.home import Home, make_home
 from flows.live import repeat_exactly
-from flows.owning import Interrupted, deaf, stoppable
+from flows.owning import LEAVING, Interrupted, deaf, stoppable
 from flows.report import console
 from pipeline.config import recorded
 from pipeline.engine.renewing import renewing
@@ -30,6 +33,7 @@ from store import questions
 from store import work as queue
 from store.claims import ERRORS
 from store.database import Store
+from store.errors import StoreError
 
 FIRST_LEASE = 60.0  # seconds, until a run's own configuration says how many
 SHORTEST, LONGEST = 0.02, 0.25  # seconds between two looks for an item
@@ -124,15 +128,20 @@ class Worker:
         self._faults = 0
 
     def work(self) -> Tally:
-        """Work the shift. An interrupt gives back the item at hand, and is an end like others."""
+        """Work the shift. An interrupt is an end like others; whatever ends it, the item at hand
+        is given back."""
         self.say(f"worker {self.name} takes items of {self.shift.run or 'any run'}")
         try:
             ended = self._work()
         except Interrupted as error:
-            with deaf():
-                if self._claim is not None:
-                    queue.give_back(self.store, self._claim, "")
+            self._leave("")
             ended = str(error)
+        except (StoreError, DBAPIError):
+            self._leave("")
+            raise
+        except BaseException as error:  # raised on: whatever it is, the item shall not wait for it
+            self._leave(_told(error))
+            raise
         self.tally = replace(self.tally, ended=ended)
         self.say(f"{ended}: {self.tally.told()}")
         return self.tally
@@ -162,18 +171,20 @@ class Worker:
         self._claim, began = claim, time.monotonic()
         try:
             made = self._answer(claim)
+        except StoreError:
+            raise
         except FAULTS as error:
             self.hands.close()  # an engine that failed may never answer again
             if self._renew(claim):
                 self._give_back(claim, error)
             else:
-                self._count(lost=1)
+                self._lose()
             return
         if queue.finish(self.store, claim, made, claim.item.weights.sha256):
             self._count(items=1, rows=claim.item.rows, seconds=time.monotonic() - began)
+            self._claim, self._faults = None, 0
         else:
-            self._count(lost=1)
-        self._claim, self._faults = None, 0
+            self._lose()
 
     def _answer(self, claim: Claim) -> bytes:
         job = self._job(claim.run)  # read anew: a new owner of the run may have changed it
@@ -186,10 +197,28 @@ class Worker:
     def _renew(self, claim: Claim) -> bool:
         return queue.renew(self.store, claim, self._lease)
 
+    def _lose(self) -> None:
+        self._claim = None
+        self._count(lost=1)
+
+    def _leave(self, error: str) -> None:
+        """Let another have the item at hand at once, unless the store does not answer in time."""
+        claim = self._claim
+        if claim is None:
+            return
+
+        def give_back() -> None:
+            with suppress(StoreError, DBAPIError):
+                queue.give_back(self.store.within(LEAVING), claim, error)
+
+        last = threading.Thread(target=give_back, name="leaving", daemon=True)
+        with deaf():
+            last.start()
+            last.join(LEAVING)  # a server that is mute would be waited for longer
+
     def _give_back(self, claim: Claim, error: BaseException) -> None:
         """Let another try, and wait for it to. Raises Refusal after one fault too many in a row."""
-        first = (str(error).splitlines() or [""])[0]
-        said = f"{type(error).__name__}: {first}"
+        said = _told(error)
         queue.give_back(self.store, claim, said)
         self._claim = None
         self._faults += 1
@@ -212,3 +241,8 @@ class Worker:
         machine = cast("Mapping[str, object]", facts["environment"])
         threads = self.shift.threads or cast("int | None", machine.get("threads")) or 1
         return Job(recorded(str(facts["config"])), threads)
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

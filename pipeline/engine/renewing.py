@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+LEAVING = 5.0  # seconds that a renewal under way is waited for; whatever comes of it, it is late
+
 
 @contextmanager
 def renewing(renew: Callable[[], bool], every: float) -> Iterator[None]:
@@ -25,4 +27,4 @@ def renewing(renew: Callable[[], bool], every: float) -> Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join()
+        thread.join(LEAVING)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from flows import working
 from flows.errors import Refusal
 from flows.hands import Hands, Job
+from flows.owning import Interrupted
 from flows.working import Shift, Worker
 from pipeline.config import RunConfig
 from pipeline.items import Item, WeightsFile
 from pipeline.shared import BadShared
 from store import work as queue
 from store.database import Lease
+from store.errors import Unreachable
 from store.leases import acquire_lease
 from store.places import record_place
+from store.schema import WorkItemRow
 from tests.flows.scripted import SMALL, Bench, Script
 
 WEIGHTS = WeightsFile("w.safetensors", "5" * 64, "solver@1")
@@ -87,6 +94,11 @@ def test_a_standing_worker_works_under_the_settings_that_hold_now(desk: Desk) ->
     assert [job.config.work.folder for job in hands.jobs] == ["", "/elsewhere"]
 
 
+def items_of(bench: Bench) -> list[WorkItemRow]:
+    with bench.store.reading() as session:
+        return list(session.scalars(select(WorkItemRow)))
+
+
 class Fragile(Told):
     """Hands whose engines fail as soon as they have answered once, until they are put down."""
 
@@ -137,3 +149,72 @@ def test_a_broken_worker_ends_before_it_has_failed_an_item_alone(desk: Desk, qui
         desk.worker(Broken(desk.bench)).work()
     assert desk.tally().failed == 0
     assert desk.worker(Told(desk.bench), "fit").work().items == 1
+
+
+class Ended(Told):
+    """Hands over which something happens that is no fault of an item's."""
+
+    def __init__(self, bench: Bench, error: BaseException, before: Callable[[], None]) -> None:
+        super().__init__(bench)
+        self.error, self.before = error, before
+
+    def answer(self, job: Job, item: Item) -> bytes:
+        self.before()
+        raise self.error
+
+
+ENDS = [Refusal("this transformers cannot"), KeyError("logprobs"), SystemExit(1)]
+
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+def test_whatever_ends_a_worker_its_item_is_given_back_and_says_why(
+    desk: Desk, error: BaseException
+) -> None:
+    desk.put("i")
+    with pytest.raises(type(error)):
+        desk.worker(Ended(desk.bench, error, lambda: None)).work()
+    (row,) = items_of(desk.bench)
+    assert (row.state, row.errors) == ("open", 1)
+    assert str(row.error).startswith(type(error).__name__)
+
+
+def test_an_interrupt_gives_the_item_back_and_counts_nothing_against_it(desk: Desk) -> None:
+    desk.put("i")
+    told = desk.worker(Ended(desk.bench, Interrupted("stopped by SIGTERM"), lambda: None)).work()
+    assert told.ended == "stopped by SIGTERM"
+    (row,) = items_of(desk.bench)
+    assert (row.state, row.errors, row.number - row.base) == ("open", 0, 0)
+
+
+class Mute:
+    """A store whose server has stopped in the middle of a statement."""
+
+    def __init__(self) -> None:
+        self.over, self.ended = threading.Event(), False
+
+    def within(self, seconds: float) -> Mute:
+        return self
+
+    def write(self, *statement: object, crowded: bool) -> None:
+        self.over.wait(10)
+        self.ended = True
+
+
+@pytest.mark.parametrize("error", [Interrupted("stopped by SIGTERM"), Unreachable("gone")])
+def test_a_worker_that_leaves_waits_for_no_store_and_blames_no_item(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(working, "LEAVING", 0.05)
+    desk.put("i")
+    mute = Mute()
+
+    def stop() -> None:
+        worker.store = mute  # type: ignore[assignment]
+
+    worker = desk.worker(Ended(desk.bench, error, stop))
+    with nullcontext() if isinstance(error, Interrupted) else pytest.raises(Unreachable):
+        assert worker.work().ended == "stopped by SIGTERM"
+    assert not mute.ended
+    mute.over.set()
+    (row,) = items_of(desk.bench)
+    assert (row.state, row.errors) == ("claimed", 0)

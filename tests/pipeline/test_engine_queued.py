@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.engine import queued as module
+from pipeline.engine import renewing as module_of_renewing
 from pipeline.engine.local import LocalEngine
 from pipeline.engine.messages import (
     answer,
@@ -315,3 +316,19 @@ def test_a_claim_is_renewed_until_it_is_lost_or_done() -> None:
     with renewing(renew, 0.001):
         assert lost.wait(10)
     assert len(calls) == 3
+
+
+def test_a_renewal_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module_of_renewing, "LEAVING", 0.01)
+    begun, over, ended = threading.Event(), threading.Event(), list[str]()
+
+    def renew() -> bool:
+        begun.set()
+        over.wait(10)
+        ended.append("renewed")
+        return True
+
+    with renewing(renew, 0.001):
+        assert begun.wait(10)
+    assert ended == []
+    over.set()
