@@ -188,10 +188,11 @@ class Worker:
 
     def _answer(self, claim: Claim) -> bytes:
         job = self._job(claim.run)  # read anew: a new owner of the run may have changed it
-        if self._lease != job.config.work.lease:
-            self._lease = job.config.work.lease
+        work = job.config.work
+        if self._lease != work.lease:
+            self._lease = work.lease
             self._renew(claim)
-        with renewing(lambda: self._renew(claim), self._lease / 4):
+        with renewing(lambda: self._renew(claim), self._lease / 4, work.item_seconds):
             return self.hands.answer(job, claim.item)
 
     def _renew(self, claim: Claim) -> bool:

@@ -186,6 +186,35 @@ def test_an_interrupt_gives_the_item_back_and_counts_nothing_against_it(desk: De
     assert (row.state, row.errors, row.number - row.base) == ("open", 0, 0)
 
 
+class Hung(Told):
+    """Hands whose engine does not come back until it is let go."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench)
+        self.taken, self.woken = threading.Event(), threading.Event()
+
+    def answer(self, job: Job, item: Item) -> bytes:
+        self.taken.set()
+        self.woken.wait(60)
+        return super().answer(job, item)
+
+
+def test_a_call_that_hangs_loses_its_item_to_another_worker(tmp_path: Path) -> None:
+    desk = Desk(Bench(tmp_path, under(lease=0.2, item_seconds=1)))
+    desk.put("i")
+    hung = Hung(desk.bench)
+    worker = desk.worker(hung, "hung")
+    thread = threading.Thread(target=worker.work, daemon=True)
+    thread.start()
+    assert hung.taken.wait(60)
+    other = desk.worker(Told(desk.bench), "other")
+    other.shift = Shift(seconds_idle=60.0, items=1)
+    assert other.work().items == 1
+    hung.woken.set()
+    thread.join(60)
+    assert (worker.tally.items, worker.tally.lost) == (0, 1)
+
+
 class Mute:
     """A store whose server has stopped in the middle of a statement."""
 

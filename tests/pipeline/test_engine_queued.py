@@ -318,6 +318,21 @@ def test_a_claim_is_renewed_until_it_is_lost_or_done() -> None:
     assert len(calls) == 3
 
 
+def test_a_claim_is_renewed_no_longer_than_it_may_last() -> None:
+    calls = list[int]()
+
+    def renew() -> bool:
+        calls.append(1)
+        return True
+
+    with renewing(renew, 0.001, longest=0.0):
+        for thread in threading.enumerate():
+            if thread.name == "claim":
+                thread.join(10)  # it ends though the block goes on
+                assert not thread.is_alive()
+    assert calls == []
+
+
 def test_a_renewal_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module_of_renewing, "LEAVING", 0.01)
     begun, over, ended = threading.Event(), threading.Event(), list[str]()
