@@ -50,6 +50,14 @@ class Job:
     threads: int
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An item's answer, and the SHA-256 of the weights that the engine held."""
+
+    answer: bytes
+    weights: str
+
+
 class Hands:
     """Engines, made when an item first asks for one, and kept for as long as items are alike.
 
@@ -69,7 +77,7 @@ class Hands:
         """SHA-256 of the weights at hand."""
         return frozenset(weights.sha256 for weights in self._holds.values())
 
-    def answer(self, job: Job, item: Item) -> bytes:
+    def answer(self, job: Job, item: Item) -> Made:
         """Work an item out under its weights. Raises BadShared for weights that do not verify."""
         makers = self._take_up(job)
         line = item.weights.version.partition("@")[0]
@@ -81,7 +89,12 @@ class Hands:
             folder = shared_folder(job.config, self._home)
             engine.load(fetch(folder, item.weights, self._file), item.weights.version)
             self._holds[line] = item.weights
-        return answer(engine, item)
+        return Made(answer(engine, item), self._holding(line))
+
+    def _holding(self, line: str) -> str:
+        """What a line's engine answers under: the weights it took last, if it says so too."""
+        held, version = self._holds[line], self._engines[line].version
+        return held.sha256 if held.version == version else version
 
     def close(self) -> None:
         """Put everything down; the next item has engines made anew."""

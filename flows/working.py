@@ -19,7 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from flows.display import clock
 from flows.errors import Refusal
-from flows.hands import Hands, Job, sweep, worker_name
+from flows.hands import Hands, Job, Made, sweep, worker_name
 from flows.home import Home, make_home
 from flows.live import repeat_exactly
 from flows.owning import LEAVING, Interrupted, deaf, stoppable
@@ -174,19 +174,21 @@ class Worker:
         except StoreError:
             raise
         except FAULTS as error:
-            self.hands.close()  # an engine that failed may never answer again
             if self._renew(claim):
-                self._give_back(claim, error)
-            else:
+                queue.give_back(self.store, claim, _told(error))
+                self._fail(claim, _told(error))
+            else:  # the run may have gone on, and its weights with it
                 self._lose()
             return
-        if queue.finish(self.store, claim, made, claim.item.weights.sha256):
+        if queue.finish(self.store, claim, made.answer, made.weights):
             self._count(items=1, rows=claim.item.rows, seconds=time.monotonic() - began)
             self._claim, self._faults = None, 0
-        else:
+        elif made.weights == claim.item.weights.sha256:
             self._lose()
+        else:
+            self._fail(claim, f"it was answered under other weights, {made.weights[:12]}")
 
-    def _answer(self, claim: Claim) -> bytes:
+    def _answer(self, claim: Claim) -> Made:
         job = self._job(claim.run)  # read anew: a new owner of the run may have changed it
         work = job.config.work
         if self._lease != work.lease:
@@ -217,14 +219,16 @@ class Worker:
             last.start()
             last.join(LEAVING)  # a server that is mute would be waited for longer
 
-    def _give_back(self, claim: Claim, error: BaseException) -> None:
-        """Let another try, and wait for it to. Raises Refusal after one fault too many in a row."""
-        said = _told(error)
-        queue.give_back(self.store, claim, said)
+    def _fail(self, claim: Claim, said: str) -> None:
+        """Put down what failed, as it may never work again, and wait for another to take the item.
+
+        Raises Refusal after one fault too many in a row.
+        """
         self._claim = None
         self._faults += 1
         self._count(faults=1)
         self.say(f"item {claim.item.id[:12]} given back: {said}")
+        self.hands.close()
         if self._faults >= FAULTS_IN_A_ROW:
             raise Refusal(
                 f"{self._faults} items in a row could not be worked out here; the last: {said}",

@@ -81,8 +81,9 @@ class Queue(Protocol):
         now loses nothing yet."""
         ...
 
-    def finish(self, claim: Claim, answer: bytes) -> bool:
-        """Record the answer of a claim. False where the claim was lost: nothing is changed."""
+    def finish(self, claim: Claim, answer: bytes, weights: str) -> bool:
+        """Record the answer of a claim. False where the claim was lost, or where `weights`, the
+        SHA-256 of those that answered, are not the item's: its answer stays as it was."""
         ...
 
     def drop(self, ids: Collection[str]) -> None:

@@ -131,7 +131,7 @@ def renew(store: Store, claim: Claim, seconds: float) -> bool:
 def finish(store: Store, claim: Claim, answer: bytes, weights: str) -> bool:
     """Record an item's answer, for good.
 
-    weights  SHA-256 of those that answered
+    weights  SHA-256 of those that answered, or whatever else tells that they are not the item's
     False, and counted, where the claim is not the item's newest ("late") or where the weights are
     not the item's ("foreign"; the item is open again, as after an error): its answer stays as it
     was. Saying the same twice is no fault. Raises Unknown for an item that is not there.

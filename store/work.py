@@ -214,8 +214,8 @@ class RunQueue:
     def renew(self, claim: Claim) -> bool:
         return renew(self.store, claim, self.seconds)
 
-    def finish(self, claim: Claim, answer: bytes) -> bool:
-        return finish(self.store, claim, answer, claim.item.weights.sha256)
+    def finish(self, claim: Claim, answer: bytes, weights: str) -> bool:
+        return finish(self.store, claim, answer, weights)
 
     def drop(self, ids: Collection[str]) -> None:
         drop(self.store, self.lease, ids)

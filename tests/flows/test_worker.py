@@ -13,12 +13,16 @@ from sqlalchemy import select
 
 from flows import working
 from flows.errors import Refusal
-from flows.hands import Hands, Job
+from flows.hands import Hands, Job, Made
 from flows.owning import Interrupted
 from flows.working import Shift, Worker
 from pipeline.config import RunConfig
+from pipeline.engine.messages import score_item
 from pipeline.items import Item, WeightsFile
-from pipeline.shared import BadShared
+from pipeline.policy import merged_state
+from pipeline.ports import ScoreRequest, WeightedEngine
+from pipeline.published import Published
+from pipeline.shared import BadShared, SharedFolder
 from store import work as queue
 from store.database import Lease
 from store.errors import Unreachable
@@ -26,6 +30,7 @@ from store.leases import acquire_lease
 from store.places import record_place
 from store.schema import WorkItemRow
 from tests.flows.scripted import SMALL, Bench, Script
+from tests.tiny import tiny_model
 
 WEIGHTS = WeightsFile("w.safetensors", "5" * 64, "solver@1")
 
@@ -37,9 +42,9 @@ class Told(Hands):
         super().__init__(bench.home, "told", Script)
         self.jobs: list[Job] = []
 
-    def answer(self, job: Job, item: Item) -> bytes:
+    def answer(self, job: Job, item: Item) -> Made:
         self.jobs.append(job)
-        return b"told"
+        return Made(b"told", item.weights.sha256)
 
 
 @dataclass
@@ -102,7 +107,7 @@ def items_of(bench: Bench) -> list[WorkItemRow]:
 class Fragile(Told):
     """Hands whose engines fail as soon as they have answered once, until they are put down."""
 
-    def answer(self, job: Job, item: Item) -> bytes:
+    def answer(self, job: Job, item: Item) -> Made:
         if self.jobs:
             raise RuntimeError("the engine's process ended")
         return super().answer(job, item)
@@ -136,10 +141,36 @@ def test_hands_that_were_put_down_make_their_engines_anew(desk: Desk) -> None:
         assert len(made) == times
 
 
+class Deaf(Script):
+    """Makes engines that take no weights, and are honest about it."""
+
+    def bare(self, line: str) -> WeightedEngine:
+        speaker = super().bare(line)
+        speaker.load = lambda state, version: None  # type: ignore[method-assign]
+        return speaker
+
+
+def test_answers_under_other_weights_are_refused_and_counted_and_end_their_worker(
+    desk: Desk, quick: None
+) -> None:
+    shared = SharedFolder(str(desk.bench.home.root))
+    weights = Published(shared, desk.bench.run, desk.bench.home.root / "scratch").put(
+        merged_state(tiny_model(vocab=264)), "solver@1"
+    )
+    asked = score_item(weights, "score", [ScoreRequest((1, 2), ((),), (((3, 4),),))])
+    queue.put(desk.bench.store, desk.lease, [asked])
+    deaf = desk.worker(Hands(desk.bench.home, "deaf", Deaf), "deaf")
+    with pytest.raises(Refusal, match="answered under other weights, solver@0"):
+        deaf.work()
+    assert (desk.tally().foreign, desk.tally().open) == (2, 1)
+    able = desk.worker(Hands(desk.bench.home, "able", Script), "able")
+    assert able.work().items == 1
+
+
 class Broken(Told):
     """Hands that can do nothing."""
 
-    def answer(self, job: Job, item: Item) -> bytes:
+    def answer(self, job: Job, item: Item) -> Made:
         raise RuntimeError("no such device")
 
 
@@ -158,7 +189,7 @@ class Ended(Told):
         super().__init__(bench)
         self.error, self.before = error, before
 
-    def answer(self, job: Job, item: Item) -> bytes:
+    def answer(self, job: Job, item: Item) -> Made:
         self.before()
         raise self.error
 
@@ -193,7 +224,7 @@ class Hung(Told):
         super().__init__(bench)
         self.taken, self.woken = threading.Event(), threading.Event()
 
-    def answer(self, job: Job, item: Item) -> bytes:
+    def answer(self, job: Job, item: Item) -> Made:
         self.taken.set()
         self.woken.wait(60)
         return super().answer(job, item)

@@ -282,8 +282,18 @@ def test_an_answer_to_a_claim_that_was_lost_is_not_taken(outlet: Outlet, memory:
     memory.lose(late)
     with Hand(memory, local()):
         right = engine.score(SCORED)
-    assert not memory.finish(late, b"other")
+    assert not memory.finish(late, b"other", weights.sha256)
     assert engine.score(SCORED) == right
+
+
+def test_a_helper_that_holds_other_weights_answers_nothing(outlet: Outlet, memory: Memory) -> None:
+    helper = local()
+    engine = Queued("solver", outlet, helper, PLAIN, 0)
+    engine.load(merged_state(tiny_model()), "solver@1")
+    helper.load(merged_state(tiny_model(1)), "solver@2")
+    with pytest.raises(ItemFailed):
+        engine.score(SCORED)
+    assert memory.done == {}
 
 
 def test_a_number_that_is_none_comes_back_as_it_was() -> None:

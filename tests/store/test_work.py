@@ -229,7 +229,10 @@ def test_a_run_queue_fills_the_port_of_the_asker(store: Store) -> None:
     one = queue.take(["j"])
     assert one is not None
     assert (one.item.id, one.worker) == ("j", "asker")
-    assert queue.finish(one, b"mine")
+    assert not queue.finish(one, b"odd", NEW.sha256)
+    one = queue.take(["j"])
+    assert one is not None
+    assert queue.finish(one, b"mine", OLD.sha256)
     assert answer(store, claimed(store, "far"), b"theirs")
     assert queue.take(["i", "j"]) is None
     assert queue.answers(["i", "j"]) == {"i": b"theirs", "j": b"mine"}

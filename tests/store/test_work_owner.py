@@ -47,7 +47,7 @@ def test_an_owner_keeps_what_it_holds_when_it_puts_out_more(store: Store) -> Non
     queue.put(ITEMS)
     assert mine is not None
     assert queue.renew(mine)
-    assert queue.finish(mine, b"told")
+    assert queue.finish(mine, b"told", WEIGHTS.sha256)
     assert queue.answers(NAMES) == {"i": b"told"}
 
 
@@ -71,5 +71,5 @@ def test_a_claim_is_not_lost_because_the_store_cannot_be_reached(store: Store) -
     away = Store(postgres_engine(parse_url("postgresql://me@127.0.0.1:1/x"), soon), soon)
     assert renew(away, mine, 60.0)
     assert RunQueue(away, queue.lease, "owner").renew(mine)
-    assert queue.finish(mine, b"told")
+    assert queue.finish(mine, b"told", WEIGHTS.sha256)
     assert not queue.renew(mine)
