@@ -85,7 +85,3 @@ class Queue(Protocol):
         """Record the answer of a claim. False where the claim was lost, or where `weights`, the
         SHA-256 of those that answered, are not the item's: its answer stays as it was."""
         ...
-
-    def drop(self, ids: Collection[str]) -> None:
-        """Forget asks and answers of items that nobody will read again; their rows stay."""
-        ...

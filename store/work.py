@@ -1,6 +1,6 @@
 """The work queue: what a run asks of its workers, and their answers. The asker's side is here.
 
-    put -> open -> claim -> claimed -> finish -> done -> drop, or a committed step -> dropped
+    put -> open -> claim -> claimed -> finish -> done -> a committed step -> dropped
              ^---- give_back, lease expired ----'  `---> failed, after errors
 
 Ids name calls by their content, so a run that was killed puts the same items out again and finds
@@ -22,19 +22,17 @@ from store.database import Lease, Store, check_lease, question
 from store.rows import Row, add
 from store.schema import StepRow, WorkItemRow
 from store.taking import ITEM
-from store.workers import Tally, heard, heard_since, listed_workers, tally
+from store.workers import Tally, heard, listed_workers, tally
 
 __all__ = [
     "RunQueue",
     "Tally",
     "answers",
     "claim",
-    "drop",
     "finish",
     "forget",
     "give_back",
     "heard",
-    "heard_since",
     "listed_workers",
     "owner_name",
     "put",
@@ -156,17 +154,6 @@ def unanswered(store: Store, run: str) -> int:
         return session.scalar(select(func.count()).select_from(ITEM).where(*waiting)) or 0
 
 
-def drop(store: Store, lease: Lease, ids: Collection[str]) -> None:
-    """Forget asks and answers of items that nobody will read again; their rows stay."""
-
-    def work(session: Session) -> None:
-        for some in chunks(ids):
-            _change(session, lease.run, some, _FORGOTTEN)
-        fault("work.dropped")
-
-    store.write(lease, work, crowded=True)
-
-
 def forget(session: Session, run: str) -> None:
     """Forget every item of a run, within the transaction that commits what they were asked for.
 
@@ -216,6 +203,3 @@ class RunQueue:
 
     def finish(self, claim: Claim, answer: bytes, weights: str) -> bool:
         return finish(self.store, claim, answer, weights)
-
-    def drop(self, ids: Collection[str]) -> None:
-        drop(self.store, self.lease, ids)

@@ -20,7 +20,6 @@ class Memory:
     claims: dict[str, int] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
-    dropped: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put(self, items: Sequence[Item]) -> None:
@@ -61,9 +60,6 @@ class Memory:
                 return False
             self.done[name] = answer
             return True
-
-    def drop(self, ids: Collection[str]) -> None:
-        self.dropped += sorted(ids)
 
 
 class Hand(threading.Thread):
