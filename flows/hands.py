@@ -7,7 +7,6 @@ import re
 import secrets
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,6 +57,14 @@ class Job:
     threads: int
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An item's answer, and the SHA-256 of the weights that the engine held."""
+
+    answer: bytes
+    weights: str
+
+
 class Hands:
     """Engines, made when an item first asks for one, and kept for as long as items are alike.
 
@@ -68,48 +75,50 @@ class Hands:
     def __init__(self, home: Home, name: str, make: Make = engines_of) -> None:
         self._home, self._make = home, make
         self._file = home.root / "scratch" / f"{name}.safetensors"
-        self._config: RunConfig | None = None
+        self._made: tuple[RunConfig, Makers] | None = None
         self._engines: dict[str, WeightedEngine] = {}
         self._holds: dict[str, WeightsFile] = {}
-        self._open = ExitStack()
 
     @property
     def held(self) -> frozenset[str]:
         """SHA-256 of the weights at hand."""
         return frozenset(weights.sha256 for weights in self._holds.values())
 
-    def answer(self, job: Job, item: Item) -> bytes:
+    def answer(self, job: Job, item: Item) -> Made:
         """Work an item out under its weights. Raises BadShared for weights that do not verify."""
-        self._take_up(job)
+        makers = self._take_up(job)
         line = item.weights.version.partition("@")[0]
         if line not in self._engines:
-            self._engines[line] = self._makers.bare(line)
+            self._engines[line] = makers.bare(line)
         engine = self._engines[line]
         if self._holds.get(line) != item.weights:
             self._holds.pop(line, None)
             folder = shared_folder(job.config, self._home)
             engine.load(fetch(folder, item.weights, self._file), item.weights.version)
             self._holds[line] = item.weights
-        return answer(engine, item)
+        return Made(answer(engine, item), self._holding(line))
+
+    def _holding(self, line: str) -> str:
+        """What a line's engine answers under: the weights it took last, if it says so too."""
+        held, version = self._holds[line], self._engines[line].version
+        return held.sha256 if held.version == version else version
 
     def close(self) -> None:
-        """Put everything down."""
-        self._open.close()
+        """Put everything down; the next item has engines made anew."""
         self._engines.clear()
         self._holds.clear()
-        self._config = None
+        made, self._made = self._made, None
+        if made is not None:
+            made[1].close()
 
-    def _take_up(self, job: Job) -> None:
-        """Have the engines of a configuration made by what makes them for it."""
+    def _take_up(self, job: Job) -> Makers:
+        """What makes the engines of a configuration."""
         if torch.get_num_threads() != job.threads:
             torch.set_num_threads(job.threads)
-        known = self._config
-        if known is not None and _alike(known, job.config):
-            return
-        self.close()
-        self._makers = self._make(job.config)
-        self._open.callback(self._makers.close)
-        self._config = job.config
+        if self._made is None or not _alike(self._made[0], job.config):
+            self.close()
+            self._made = job.config, self._make(job.config)
+        return self._made[1]
 
 
 def worker_name() -> str:

@@ -6,11 +6,11 @@ Killed or frozen, it loses that one item to another; whatever it answers too lat
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import cast
 
 from safetensors import SafetensorError
@@ -19,10 +19,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from flows.display import clock
 from flows.errors import Refusal
-from flows.hands import Hands, Job, sweep, worker_name
+from flows.hands import Hands, Job, Made, sweep, worker_name
 from flows.home import Home, make_home
 from flows.live import repeat_exactly
-from flows.owning import Interrupted, deaf, stoppable
+from flows.owning import LEAVING, Interrupted, deaf, stoppable
 from flows.report import console
 from pipeline.config import recorded
 from pipeline.engine.renewing import renewing
@@ -31,13 +31,17 @@ from pipeline.model_folder import BadModel
 from pipeline.shared import BadShared
 from store import questions
 from store import work as queue
+from store.claims import ERRORS
 from store.database import Store
 from store.errors import StoreError
 
 FIRST_LEASE = 60.0  # seconds, until a run's own configuration says how many
 SHORTEST, LONGEST = 0.02, 0.25  # seconds between two looks for an item
 TELL_EVERY = 30.0
-FAULTS_IN_A_ROW = 3  # after which a worker takes itself for unfit
+FAULTS_IN_A_ROW = (
+    ERRORS - 1
+)  # after which a worker is unfit, before an item has all its errors from it
+PAUSE = 10.0  # seconds after a fault, in which another may take the item
 # what may be wrong with an item or with this worker, and then not with the others
 FAULTS = (BadShared, BadModel, SafetensorError, ValueError, RuntimeError, OSError, MemoryError)
 
@@ -121,19 +125,23 @@ class Worker:
         self.tally = Tally()
         self._claim: Claim | None = None
         self._lease = FIRST_LEASE
-        self._job = lru_cache(maxsize=64)(self._read_job)
         self._faults = 0
 
     def work(self) -> Tally:
-        """Work the shift. An interrupt gives back the item at hand, and is an end like others."""
+        """Work the shift. An interrupt is an end like others; whatever ends it, the item at hand
+        is given back."""
         self.say(f"worker {self.name} takes items of {self.shift.run or 'any run'}")
         try:
             ended = self._work()
         except Interrupted as error:
-            with deaf():
-                if self._claim is not None:
-                    queue.give_back(self.store, self._claim, "")
+            self._leave("")
             ended = str(error)
+        except (StoreError, DBAPIError):
+            self._leave("")
+            raise
+        except BaseException as error:  # raised on: whatever it is, the item shall not wait for it
+            self._leave(_told(error))
+            raise
         self.tally = replace(self.tally, ended=ended)
         self.say(f"{ended}: {self.tally.told()}")
         return self.tally
@@ -163,55 +171,83 @@ class Worker:
         self._claim, began = claim, time.monotonic()
         try:
             made = self._answer(claim)
+        except StoreError:
+            raise
         except FAULTS as error:
             if self._renew(claim):
-                self._give_back(claim, error)
-            else:
-                self._count(lost=1)
+                queue.give_back(self.store, claim, _told(error))
+                self._fail(claim, _told(error))
+            else:  # the run may have gone on, and its weights with it
+                self._lose()
             return
-        if queue.finish(self.store, claim, made, claim.item.weights.sha256):
+        if queue.finish(self.store, claim, made.answer, made.weights):
             self._count(items=1, rows=claim.item.rows, seconds=time.monotonic() - began)
+            self._claim, self._faults = None, 0
+        elif made.weights == claim.item.weights.sha256:
+            self._lose()
         else:
-            self._count(lost=1)
-        self._claim, self._faults = None, 0
+            self._fail(claim, f"it was answered under other weights, {made.weights[:12]}")
 
-    def _answer(self, claim: Claim) -> bytes:
-        job = self._job(claim.run)
-        if self._lease != job.config.work.lease:
-            self._lease = job.config.work.lease
+    def _answer(self, claim: Claim) -> Made:
+        job = self._job(claim.run)  # read anew: a new owner of the run may have changed it
+        work = job.config.work
+        if self._lease != work.lease:
+            self._lease = work.lease
             self._renew(claim)
-        with renewing(lambda: self._renew(claim), self._lease / 4):
+        with renewing(lambda: self._renew(claim), self._lease / 4, work.item_seconds):
             return self.hands.answer(job, claim.item)
 
     def _renew(self, claim: Claim) -> bool:
-        """Whether the claim still stands; a store that does not answer now may do so later."""
-        with suppress(StoreError, DBAPIError):
-            return queue.renew(self.store, claim, self._lease)
-        return True
+        return queue.renew(self.store, claim, self._lease)
 
-    def _give_back(self, claim: Claim, error: BaseException) -> None:
-        """Let another try, and wait for it to. Raises Refusal after one fault too many in a row."""
-        first = (str(error).splitlines() or [""])[0]
-        said = f"{type(error).__name__}: {first}"
-        queue.give_back(self.store, claim, said)
+    def _lose(self) -> None:
+        self._claim = None
+        self._count(lost=1)
+
+    def _leave(self, error: str) -> None:
+        """Let another have the item at hand at once, unless the store does not answer in time."""
+        claim = self._claim
+        if claim is None:
+            return
+
+        def give_back() -> None:
+            with suppress(StoreError, DBAPIError):
+                queue.give_back(self.store.within(LEAVING), claim, error)
+
+        last = threading.Thread(target=give_back, name="leaving", daemon=True)
+        with deaf():
+            last.start()
+            last.join(LEAVING)  # a server that is mute would be waited for longer
+
+    def _fail(self, claim: Claim, said: str) -> None:
+        """Put down what failed, as it may never work again, and wait for another to take the item.
+
+        Raises Refusal after one fault too many in a row.
+        """
         self._claim = None
         self._faults += 1
         self._count(faults=1)
         self.say(f"item {claim.item.id[:12]} given back: {said}")
+        self.hands.close()
         if self._faults >= FAULTS_IN_A_ROW:
             raise Refusal(
                 f"{self._faults} items in a row could not be worked out here; the last: {said}",
                 remedy="does this machine see the run's base, its work.folder and its engine? "
                 "`coclimb doctor` looks",
             )
-        time.sleep(2.0**self._faults)
+        time.sleep(PAUSE)
 
     def _count(self, **more: float) -> None:
         added = {name: getattr(self.tally, name) + value for name, value in more.items()}
         self.tally = replace(self.tally, **added)
 
-    def _read_job(self, run: str) -> Job:
+    def _job(self, run: str) -> Job:
         facts = questions.run_facts(self.store, run)
         machine = cast("Mapping[str, object]", facts["environment"])
         threads = self.shift.threads or cast("int | None", machine.get("threads")) or 1
         return Job(recorded(str(facts["config"])), threads)
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

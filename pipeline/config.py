@@ -315,7 +315,7 @@ ELSEWHERE: dict[str, set[str]] = {
         "python", "memory", "start_seconds", "answer_seconds",
         "parity", "parity_difference", "parity_kl",
     },
-    "work": {"queue", "helps", "lease", "folder"},
+    "work": {"queue", "helps", "lease", "item_seconds", "folder"},
     "checkpoint": {"to"},
 }  # fmt: skip
 MOVED = {("verifier", "variant"): ("reward", "variant")}  # settings that have changed place

@@ -55,7 +55,6 @@ POINTS = frozenset(
         "work.finished_after",
         "work.refused",
         "work.given_back",
-        "work.dropped",
         "gc.selected",
         "gc.row_marked",
         "gc.mid_unlink",

@@ -57,7 +57,8 @@ class Claim:
 
 
 class ItemFailed(RuntimeError):
-    """Workers gave an item up, each with an error of its own; the text says the last."""
+    """An item was given up after too many errors, or claims that ended without a word; the text
+    says the last error."""
 
 
 class Queue(Protocol):
@@ -80,10 +81,7 @@ class Queue(Protocol):
         now loses nothing yet."""
         ...
 
-    def finish(self, claim: Claim, answer: bytes) -> bool:
-        """Record the answer of a claim. False where the claim was lost: nothing is changed."""
-        ...
-
-    def drop(self, ids: Collection[str]) -> None:
-        """Forget asks and answers of items that nobody will read again; their rows stay."""
+    def finish(self, claim: Claim, answer: bytes, weights: str) -> bool:
+        """Record the answer of a claim. False where the claim was lost, or where `weights`, the
+        SHA-256 of those that answered, are not the item's: its answer stays as it was."""
         ...

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.address import Address
-from pipeline.section import Section
+from pipeline.section import Positive, Section
 
 
 class WorkConfig(Section):
@@ -26,6 +26,11 @@ class WorkConfig(Section):
     )
     lease: Annotated[float, Field(gt=0)] = Field(
         60.0, description="Seconds for which an item belongs to its worker unless renewed."
+    )
+    item_seconds: Positive = Field(
+        7200,
+        description="Longest that a worker may take for one item, the start of its engine "
+        "included; then another may have it, as a call that hangs cannot be told from a slow one.",
     )
     folder: Address = Field(
         "",

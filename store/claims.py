@@ -8,11 +8,13 @@ dies, freezes or comes late changes nothing but a count.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, case, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from pipeline.faults import fault
@@ -20,7 +22,7 @@ from pipeline.items import Claim, Item, WeightsFile
 from store.blobs import readable
 from store.clock import clock
 from store.database import Store
-from store.errors import Unknown
+from store.errors import StoreError, Unknown
 from store.schema import WorkItemRow
 from store.taking import ITEM, LOOK, LOOK_AT_RUN, taking
 from store.workers import hear, heard
@@ -80,7 +82,7 @@ def _look(store: Store, worker: str, run: str | None) -> tuple[list[str], bool]:
     looked = store.read(lambda session: session.execute(query, named).all())
     ago = looked[0][0]
     runs = [name for _, name in looked if name is not None]
-    return runs, ago is None or ago >= HEARD_EVERY
+    return runs, ago is None or not 0.0 <= ago < HEARD_EVERY  # below 0: the clock went back
 
 
 def _claim(places: Sequence[Place], by: By, session: Session) -> Claim | None:
@@ -111,18 +113,25 @@ def _take(session: Session, place: Place, by: By) -> tuple[Claim, int, str | Non
 
 
 def renew(store: Store, claim: Claim, seconds: float) -> bool:
-    """Hold the item for so many seconds from now on. False where the claim was lost."""
-    longer: Change = {"free": clock() + seconds}
-    held = store.write(None, lambda session: _change(session, claim, longer), crowded=True)
-    if _look(store, claim.worker, claim.run)[1]:
-        heard(store, claim.worker)
+    """Hold the item for so many seconds from now on. False where the claim was lost.
+
+    A store that does not answer at once loses nothing yet: asked again before the lease is over, it
+    may. A claim from before the database's clock went back counts as made now.
+    """
+    since = case((ITEM.c.claimed > clock(), clock()), else_=ITEM.c.claimed)
+    longer: Change = {"free": clock() + seconds, "claimed": since}
+    now, held = store.within(0), True
+    with suppress(StoreError, DBAPIError):
+        held = now.write(None, lambda session: _change(session, claim, longer), crowded=True)
+        if _look(now, claim.worker, claim.run)[1]:
+            heard(now, claim.worker)
     return held
 
 
 def finish(store: Store, claim: Claim, answer: bytes, weights: str) -> bool:
     """Record an item's answer, for good.
 
-    weights  SHA-256 of those that answered
+    weights  SHA-256 of those that answered, or whatever else tells that they are not the item's
     False, and counted, where the claim is not the item's newest ("late") or where the weights are
     not the item's ("foreign"; the item is open again, as after an error): its answer stays as it
     was. Saying the same twice is no fault. Raises Unknown for an item that is not there.

@@ -1,6 +1,6 @@
 """The work queue: what a run asks of its workers, and their answers. The asker's side is here.
 
-    put -> open -> claim -> claimed -> finish -> done -> drop, or a committed step -> dropped
+    put -> open -> claim -> claimed -> finish -> done -> a committed step -> dropped
              ^---- give_back, lease expired ----'  `---> failed, after errors
 
 Ids name calls by their content, so a run that was killed puts the same items out again and finds
@@ -10,10 +10,8 @@ what was answered meanwhile. No digest covers any of it. The workers' side is `s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
 
 from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from pipeline.faults import fault
@@ -24,19 +22,17 @@ from store.database import Lease, Store, check_lease, question
 from store.rows import Row, add
 from store.schema import StepRow, WorkItemRow
 from store.taking import ITEM
-from store.workers import Tally, heard, heard_since, listed_workers, tally
+from store.workers import Tally, heard, listed_workers, tally
 
 __all__ = [
     "RunQueue",
     "Tally",
     "answers",
     "claim",
-    "drop",
     "finish",
     "forget",
     "give_back",
     "heard",
-    "heard_since",
     "listed_workers",
     "owner_name",
     "put",
@@ -158,17 +154,6 @@ def unanswered(store: Store, run: str) -> int:
         return session.scalar(select(func.count()).select_from(ITEM).where(*waiting)) or 0
 
 
-def drop(store: Store, lease: Lease, ids: Collection[str]) -> None:
-    """Forget asks and answers of items that nobody will read again; their rows stay."""
-
-    def work(session: Session) -> None:
-        for some in chunks(ids):
-            _change(session, lease.run, some, _FORGOTTEN)
-        fault("work.dropped")
-
-    store.write(lease, work, crowded=True)
-
-
 def forget(session: Session, run: str) -> None:
     """Forget every item of a run, within the transaction that commits what they were asked for.
 
@@ -193,7 +178,8 @@ class RunQueue:
 
     worker   its name where it works items out itself (`owner_name`)
     seconds  for which an item it takes is its own
-    Each call raises LostLease once the run belongs to another.
+    `put` and `answers` raise LostLease once the run belongs to another; what it took is its own as
+    any worker's is.
     """
 
     def __init__(self, store: Store, lease: Lease, worker: str, seconds: float = 60.0) -> None:
@@ -213,12 +199,7 @@ class RunQueue:
         return claim(self.store, self.worker, self.seconds, run=self.lease.run, ids=ids)
 
     def renew(self, claim: Claim) -> bool:
-        with suppress(DBAPIError):  # a store that cannot be reached now may be by the next time
-            return renew(self.store, claim, self.seconds)
-        return True
+        return renew(self.store, claim, self.seconds)
 
-    def finish(self, claim: Claim, answer: bytes) -> bool:
-        return finish(self.store, claim, answer, claim.item.weights.sha256)
-
-    def drop(self, ids: Collection[str]) -> None:
-        drop(self.store, self.lease, ids)
+    def finish(self, claim: Claim, answer: bytes, weights: str) -> bool:
+        return finish(self.store, claim, answer, weights)

@@ -36,14 +36,6 @@ def hear(session: Session, worker: str) -> None:
 
 
 @question
-def heard_since(store: Store, seconds: float) -> int:
-    """How many workers were heard in so many seconds past."""
-    with store.reading() as session:
-        lately = WorkerRow.heard >= clock() - seconds
-        return session.scalar(select(func.count()).select_from(WorkerRow).where(lately)) or 0
-
-
-@question
 def listed_workers(store: Store, seconds: float | None = None) -> list[Answer]:
     """Workers, the last heard first: name, host, pid, seconds since heard and begun, items held.
 

@@ -56,6 +56,17 @@ class Post:
     say: Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """An engine of this process that works items out while it waits.
+
+    weights  SHA-256 of those that it answers under, as they were published
+    """
+
+    engine: Engine
+    weights: str
+
+
 class Outlet:
     """The one way out of all queued engines of a run; shut until the run is alive.
 
@@ -79,10 +90,10 @@ class Outlet:
         self._changed = True
         return file
 
-    def ask(self, items: Sequence[Item], helper: Engine | None) -> list[bytes]:
+    def ask(self, items: Sequence[Item], helper: Helper | None) -> list[bytes]:
         """The answers of items, in order; waits for as long as it takes.
 
-        helper  works items out here while nobody else has them; None never does
+        helper  works items out while nobody else has them; None: nobody does here
         Raises ItemFailed for an item that workers gave up.
         """
         post = self._opened()
@@ -190,7 +201,14 @@ class Queued:
     ) -> list[bytes]:
         """The answers of the items that a call is cut into; of nothing, nothing."""
         items = [item(part, self._published()) for part in shards(requests, self._groups)]
-        return self._outlet.ask(items, self._helper) if items else []
+        return self._outlet.ask(items, self._help()) if items else []
+
+    def _help(self) -> Helper | None:
+        """The helper beside the weights that it says it holds, which may be others."""
+        if self._helper is None:
+            return None
+        same = self._helper.version == self._version
+        return Helper(self._helper, self._published().sha256 if same else self._helper.version)
 
     def _published(self) -> WeightsFile:
         if self._weights is None:
@@ -230,8 +248,8 @@ class _Patience:
         self._pause = min(2 * self._pause, LONGEST)
 
 
-def _work_out(post: Post, claim: Claim, helper: Engine) -> dict[str, bytes]:
-    """Answer a claimed item here; nothing where the claim was lost meanwhile."""
+def _work_out(post: Post, claim: Claim, helper: Helper) -> dict[str, bytes]:
+    """Answer a claimed item here; nothing where the claim was lost meanwhile, or is refused."""
     with renewing(lambda: post.queue.renew(claim), post.lease / 4):
-        made = answer(helper, claim.item)
-    return {claim.item.id: made} if post.queue.finish(claim, made) else {}
+        made = answer(helper.engine, claim.item)
+    return {claim.item.id: made} if post.queue.finish(claim, made, helper.weights) else {}

@@ -20,7 +20,6 @@ class Memory:
     claims: dict[str, int] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
-    dropped: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put(self, items: Sequence[Item]) -> None:
@@ -51,16 +50,16 @@ class Memory:
     def renew(self, claim: Claim) -> bool:
         return self.claims[claim.item.id] == claim.number
 
-    def finish(self, claim: Claim, answer: bytes) -> bool:
+    def finish(self, claim: Claim, answer: bytes, weights: str) -> bool:
         with self.lock:
             name = claim.item.id
+            if weights != claim.item.weights.sha256:
+                self.failed.add(name)
+                return False
             if self.claims[name] != claim.number or name not in self.taken or name in self.done:
                 return False
             self.done[name] = answer
             return True
-
-    def drop(self, ids: Collection[str]) -> None:
-        self.dropped += sorted(ids)
 
 
 class Hand(threading.Thread):
@@ -74,7 +73,7 @@ class Hand(threading.Thread):
         while not self.over.wait(0.001) and self.most:
             claim = self.queue.take(list(self.queue.items))
             if claim is not None:
-                self.queue.finish(claim, answer(self.engine, claim.item))
+                self.queue.finish(claim, answer(self.engine, claim.item), claim.item.weights.sha256)
                 self.most -= 1
 
     def __enter__(self) -> Hand:

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.checkpoint import TEMPORARY
 from pipeline.engine import queued as module
+from pipeline.engine import renewing as module_of_renewing
 from pipeline.engine.local import LocalEngine
 from pipeline.engine.messages import (
     answer,
@@ -293,8 +294,18 @@ def test_an_answer_to_a_claim_that_was_lost_is_not_taken(outlet: Outlet, memory:
     memory.lose(late)
     with Hand(memory, local()):
         right = engine.score(SCORED)
-    assert not memory.finish(late, b"other")
+    assert not memory.finish(late, b"other", weights.sha256)
     assert engine.score(SCORED) == right
+
+
+def test_a_helper_that_holds_other_weights_answers_nothing(outlet: Outlet, memory: Memory) -> None:
+    helper = local()
+    engine = Queued("solver", outlet, helper, PLAIN, 0)
+    engine.load(merged_state(tiny_model()), "solver@1")
+    helper.load(merged_state(tiny_model(1)), "solver@2")
+    with pytest.raises(ItemFailed):
+        engine.score(SCORED)
+    assert memory.done == {}
 
 
 def test_a_number_that_is_none_comes_back_as_it_was() -> None:
@@ -327,3 +338,34 @@ def test_a_claim_is_renewed_until_it_is_lost_or_done() -> None:
     with renewing(renew, 0.001):
         assert lost.wait(10)
     assert len(calls) == 3
+
+
+def test_a_claim_is_renewed_no_longer_than_it_may_last() -> None:
+    calls = list[int]()
+
+    def renew() -> bool:
+        calls.append(1)
+        return True
+
+    with renewing(renew, 0.001, longest=0.0):
+        for thread in threading.enumerate():
+            if thread.name == "claim":
+                thread.join(10)  # it ends though the block goes on
+                assert not thread.is_alive()
+    assert calls == []
+
+
+def test_a_renewal_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module_of_renewing, "LEAVING", 0.01)
+    begun, over, ended = threading.Event(), threading.Event(), list[str]()
+
+    def renew() -> bool:
+        begun.set()
+        over.wait(10)
+        ended.append("renewed")
+        return True
+
+    with renewing(renew, 0.001):
+        assert begun.wait(10)
+    assert ended == []
+    over.set()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from store_story import Writer
-from work_story import NEW, OLD, PAST, answer, claimed, item, owned, violations
+from work_story import NEW, OLD, PAST, answer, claimed, forgotten, item, owned, violations
 
 from pipeline.items import Claim, ItemFailed, Queue
 from store.claims import CLAIMS, ERRORS
@@ -20,7 +20,6 @@ from store.work import (
     RunQueue,
     answers,
     claim,
-    drop,
     finish,
     give_back,
     put,
@@ -53,7 +52,7 @@ def test_items_are_claimed_in_the_order_in_which_they_were_put_out(store: Store)
     assert [claimed(store).item.id for _ in names] == names
 
 
-def test_only_the_owner_of_a_run_puts_items_out_or_drops_them(store: Store) -> None:
+def test_only_the_owner_of_a_run_puts_items_out_or_reads_what_came(store: Store) -> None:
     lease = owned(store)
     put(store, lease, [item("i")])
     release_lease(store, lease)
@@ -61,7 +60,6 @@ def test_only_the_owner_of_a_run_puts_items_out_or_drops_them(store: Store) -> N
     queue = RunQueue(store, lease, "old")
     for late in (
         lambda: put(store, lease, [item("j")]),
-        lambda: drop(store, lease, ["i"]),
         lambda: queue.answers(["i"]),
     ):
         with pytest.raises(LostLease, match=r"next \(epoch 2\)"):
@@ -105,7 +103,7 @@ def test_saying_an_answer_twice_is_no_fault_and_another_answer_is_refused(store:
     assert answer(store, one, b"told")
     assert answer(store, one, b"told")
     assert not answer(store, one, b"otherwise")
-    drop(store, lease, ["i"])
+    forgotten(store, lease)
     assert answer(store, one, b"told")
     assert tally(store, "runa").late == 1
 
@@ -211,7 +209,7 @@ def test_dropped_items_keep_their_rows_and_can_be_asked_again(store: Store) -> N
     put(store, lease, [item("done"), item("open"), item("held")])
     answer(store, claimed(store), b"first")
     held = claimed(store, ids=["held"])
-    drop(store, lease, ["done", "open", "held", "nowhere"])
+    forgotten(store, lease)
     assert claim(store, "w", 60) is None
     assert not answer(store, held)
     assert answers(store, "runa", ["done"]) == {}
@@ -229,12 +227,13 @@ def test_a_run_queue_fills_the_port_of_the_asker(store: Store) -> None:
     one = queue.take(["j"])
     assert one is not None
     assert (one.item.id, one.worker) == ("j", "asker")
-    assert queue.finish(one, b"mine")
+    assert not queue.finish(one, b"odd", NEW.sha256)
+    one = queue.take(["j"])
+    assert one is not None
+    assert queue.finish(one, b"mine", OLD.sha256)
     assert answer(store, claimed(store, "far"), b"theirs")
     assert queue.take(["i", "j"]) is None
     assert queue.answers(["i", "j"]) == {"i": b"theirs", "j": b"mine"}
-    queue.drop(["i", "j"])
-    assert tally(store, "runa").dropped == 2
 
 
 def test_a_committed_step_forgets_its_items_and_a_killed_one_keeps_them(store: Store) -> None:

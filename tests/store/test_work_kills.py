@@ -13,7 +13,7 @@ from pipeline.items import Item, WeightsFile
 from store.database import Lease, Store
 from store.invariants import verify
 from store.leases import acquire_lease
-from store.work import answers, claim, drop, finish, give_back, put, tally
+from store.work import answers, claim, finish, give_back, put, tally
 from tests.study_queue_kills import study
 
 WEIGHTS = WeightsFile("w", "5" * 64, "solver@1")
@@ -99,15 +99,6 @@ def test_a_refusal_that_was_not_committed_changes_nothing(store: Store) -> None:
         told = tally(store, "runa")
         assert (told.claimed, told.foreign, told.redone) == (1, 0, 0)
     assert finish(store, one, b"i", WEIGHTS.sha256)
-
-
-def test_items_that_were_half_dropped_are_all_there(store: Store) -> None:
-    lease = begin(store)
-    put(store, lease, ITEMS)
-    answer_all(store)
-    with pytest.raises(Killed), armed("work.dropped", kill):
-        drop(store, lease, ["i", "j", "k"])
-    assert set(answers(store, "runa", ["i", "j", "k"])) == {"i", "j", "k"}
 
 
 def test_of_workers_killed_with_signal_9_no_item_is_lost_and_none_answered_twice(

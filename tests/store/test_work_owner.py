@@ -5,10 +5,12 @@ from __future__ import annotations
 from store_story import new_run
 
 from pipeline.items import Item, WeightsFile
-from store.database import Store
+from store.database import Store, parse_url
 from store.invariants import verify
 from store.leases import acquire_lease, release_lease
-from store.work import RunQueue, claim, finish, owner_name
+from store.postgres import postgres_engine
+from store.waiting import Patience
+from store.work import RunQueue, claim, finish, owner_name, renew
 
 WEIGHTS = WeightsFile("w", "5" * 64, "solver@1")
 ITEMS = [Item(name, WEIGHTS, "score", 2, name.encode()) for name in ("i", "j", "k")]
@@ -45,7 +47,7 @@ def test_an_owner_keeps_what_it_holds_when_it_puts_out_more(store: Store) -> Non
     queue.put(ITEMS)
     assert mine is not None
     assert queue.renew(mine)
-    assert queue.finish(mine, b"told")
+    assert queue.finish(mine, b"told", WEIGHTS.sha256)
     assert queue.answers(NAMES) == {"i": b"told"}
 
 
@@ -58,3 +60,16 @@ def test_an_owner_with_a_name_like_another_runs_takes_nothing_of_it(store: Store
     queue_of(store, "runb", "next").put(ITEMS)
     assert held is not None
     assert one.renew(held)
+
+
+def test_a_claim_is_not_lost_because_the_store_cannot_be_reached(store: Store) -> None:
+    queue = queue_of(store, new_run(store), "owner")
+    queue.put(ITEMS)
+    mine = queue.take(["i"])
+    assert mine is not None
+    soon = Patience(0.1)
+    away = Store(postgres_engine(parse_url("postgresql://me@127.0.0.1:1/x"), soon), soon)
+    assert renew(away, mine, 60.0)
+    assert RunQueue(away, queue.lease, "owner").renew(mine)
+    assert queue.finish(mine, b"told", WEIGHTS.sha256)
+    assert not queue.renew(mine)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Executable, event, text
 from store_story import tell
 from work_story import OLD, PAST, answer, claimed, item, owned, violations
 
 from store.database import Store, migrate, parse_url
 from store.leases import acquire_lease
-from store.work import claim, heard, heard_since, listed_workers, put, tally
+from store.taking import LOOK, LOOK_AT_RUN, taking
+from store.work import claim, heard, listed_workers, put, tally
 
 
 def test_a_tally_counts_every_item_once_and_says_how_long_it_waited(store: Store) -> None:
@@ -33,19 +35,18 @@ def test_a_tally_counts_every_item_once_and_says_how_long_it_waited(store: Store
 
 
 def test_workers_are_heard_when_they_ask_and_listed_the_newest_first(store: Store) -> None:
-    assert (heard_since(store, 60), listed_workers(store)) == (0, [])
+    assert listed_workers(store) == []
     put(store, owned(store), [item("i")])
     heard(store, "early")
     assert claimed(store, "busy").item.id == "i"
     assert claim(store, "idle", 60) is None
-    assert heard_since(store, 60) == 3
+    assert len(listed_workers(store, 60)) == 3
     rows = {row["name"]: row for row in listed_workers(store)}
     assert {name: row["items"] for name, row in rows.items()} == {"early": 0, "busy": 1, "idle": 0}
     assert all(isinstance(row["pid"], int) and row["host"] for row in rows.values())
     json.dumps(list(rows.values()))
     with store.writing(None) as session:
         session.execute(text("UPDATE worker SET heard = heard - 100 WHERE name = 'early'"))
-    assert heard_since(store, 60) == 2
     assert {row["name"] for row in listed_workers(store, 60)} == {"busy", "idle"}
     heard(store, "early")
     assert listed_workers(store)[0]["name"] == "early"
@@ -100,34 +101,46 @@ def test_a_finished_run_with_an_open_item_is_noticed(told: Store) -> None:
     ]
 
 
-@pytest.mark.parametrize("held", [(), (OLD.sha256,)])
-def test_a_claim_reads_one_row_of_an_index_however_many_are_closed(
-    store: Store, held: tuple[str, ...]
+@pytest.mark.parametrize("of_weights", [False, True])
+@pytest.mark.parametrize(
+    "free", ["0", "1e12"]
+)  # something waits; all is held, or the clock is back
+def test_a_claim_reads_two_rows_of_an_index_however_many_there_are(
+    store: Store, of_weights: bool, free: str
 ) -> None:
     lease = owned(store)
     put(store, lease, [item(f"{n:04d}") for n in range(3000)])
     with store.writing(None) as session:
         closed = "state = 'done', answer = ask, free = NULL, number = 1, worker = 'w', finished = 0"
-        session.execute(text(f"UPDATE work_item SET {closed} WHERE id < '2900'"))
+        session.execute(text(f"UPDATE work_item SET {closed} WHERE id < '1900'"))
+        held = f"state = 'claimed', number = 1, worker = 'w', claimed = 0, free = {free}"
+        session.execute(text(f"UPDATE work_item SET {held} WHERE id >= '1900'"))
         if not store.sqlite:
             session.execute(text("ANALYZE work_item"))
-    told = "\n".join(plan(store, held))
-    assert "ix_work_item_run_id_" in told
-    assert "free" in told
+    weights = {"of_weights": OLD.sha256} if of_weights else {}
+    told = plan(store, taking(of_weights, False), of_run="runa", by="w", seconds=60.0, **weights)
+    assert told.count("ix_work_item_run_id_") == 2, told
     assert not any(word in told for word in ("Seq Scan", "SCAN", "Sort", "TEMP B-TREE")), told
+    for looked in (plan(store, LOOK, worker="w"), plan(store, LOOK_AT_RUN, worker="w", run="runa")):
+        assert "ix_work_item_run_id_" in looked
+        assert not any(word in looked for word in ("Seq Scan on work_item", "SCAN work_item"))
 
 
-def plan(store: Store, held: tuple[str, ...]) -> list[str]:
-    """How the database finds the item of a claim."""
-    clock = "((julianday('now') - 2440587.5) * 86400.0)" if store.sqlite else (
-        "extract(epoch FROM statement_timestamp())::float8"
-    )  # fmt: skip
-    query = f"SELECT id FROM work_item WHERE run_id = 'runa' AND free <= {clock}"
-    query += f" AND weights = '{held[0]}'" if held else ""
-    query += " ORDER BY free, position LIMIT 1"
+def plan(store: Store, statement: Executable, **named: object) -> str:
+    """How the database goes about a statement of the queue's, which is taken back."""
     explain = "EXPLAIN QUERY PLAN" if store.sqlite else "EXPLAIN"
-    with store.reading() as session:
-        return [str(row[-1]) for row in session.execute(text(f"{explain} {query}"))]
+    with store.writing(None) as session:
+        line, sent = session.connection(), list[tuple[str, Any]]()
+
+        def send(connection, cursor, text, parameters, context, many) -> None:
+            sent.append((text, parameters))
+
+        event.listen(line, "before_cursor_execute", send)
+        line.execute(statement, named)
+        ((text, parameters),) = sent
+        told = [str(row[-1]) for row in line.exec_driver_sql(f"{explain} {text}", parameters)]
+        session.rollback()
+        return "\n".join(told)
 
 
 def test_a_store_from_before_the_queue_is_verified_and_given_one(url: str) -> None:

@@ -8,7 +8,7 @@ from pipeline.items import Claim, Item, WeightsFile
 from store.database import Lease, Store
 from store.invariants import verify
 from store.leases import acquire_lease
-from store.work import claim, finish
+from store.work import claim, finish, forget
 
 OLD, NEW = (WeightsFile(f"{c}.safetensors", c * 64, f"solver@{n}") for n, c in enumerate("ab"))
 PAST = -1.0  # seconds of a lease that has expired when it begins
@@ -30,6 +30,12 @@ def claimed(store: Store, worker: str = "w", seconds: float = 60.0, **more: obje
 
 def answer(store: Store, one: Claim, told: bytes = b"told") -> bool:
     return finish(store, one, told, one.item.weights.sha256)
+
+
+def forgotten(store: Store, lease: Lease) -> None:
+    """What a committed step does to the items of its run."""
+    with store.writing(lease) as session:
+        forget(session, lease.run)
 
 
 def violations(store: Store) -> object:
