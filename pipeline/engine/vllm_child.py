@@ -237,11 +237,13 @@ class Asks(threading.Thread):
         self.scratch = ""
 
     def run(self) -> None:
-        for line in sys.stdin.buffer:
-            self.waiting.put(json.loads(line))
-        if self.scratch:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-        end(0)
+        try:
+            for line in sys.stdin.buffer:
+                self.waiting.put(json.loads(line))
+        finally:  # the last line is cut where the asker was killed while it wrote
+            if self.scratch:
+                shutil.rmtree(self.scratch, ignore_errors=True)
+            end(0)
 
 
 def end(code: int) -> NoReturn:
