@@ -53,6 +53,8 @@ QUIET = {
 # without a GPU: 1 GiB of keys and values, and no compiler for a kernel that only counts ranks
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCH_COMPILE_DISABLE": "1"}
 
+STOPS = {"stop": "end", "length": "length"}  # how vLLM calls the two ways that a completion ends
+
 
 class Start(TypedDict):
     """What vLLM is started with."""
@@ -186,7 +188,9 @@ class Served:
         tokens = list(made.token_ids)
         if made.logprobs is None or list(made.logprobs.token_ids) != tokens:
             raise RuntimeError("vLLM's log-probabilities are not those of the tokens it wrote")
-        stop = "end" if made.finish_reason == "stop" else "length"
+        if made.finish_reason not in STOPS:  # "abort", "error": cut short by no rule of ours
+            raise RuntimeError(f"vLLM ended a completion by {made.finish_reason!r}")
+        stop = STOPS[made.finish_reason]
         return {"tokens": tokens, "logprobs": list(made.logprobs.logprobs), "stop": stop}
 
     def score(self, ask: ScoreAsk) -> dict[str, object]:

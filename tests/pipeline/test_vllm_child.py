@@ -6,14 +6,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
+
+import pytest
 
 from pipeline.engine.served import PROGRAM
 
 Told = dict[str, object]
 
-# vLLM as far as the program asks it to start and to say what it holds
+# vLLM as far as the program asks it to start, to say what it holds and to write one token
 FAKE = """
 import runpy, sys, types
+from types import SimpleNamespace as Made
 
 class Inner:
     def set_weight_version(self, version):
@@ -26,12 +30,25 @@ class LLM:
         self.llm_engine = Inner()
     def collective_rpc(self, name, kwargs=None):
         return [{"tp0:norm.weight": "0"}]
+    def generate(self, prompts, params, use_tqdm):
+        logprobs = Made(token_ids=[7], logprobs=[-0.5])
+        made = Made(
+            token_ids=[7], logprobs=logprobs, finish_reason=ENDS,
+            weight_versions=[Made(version=self.llm_engine.version)],
+        )
+        return [Made(outputs=[made]) for _ in prompts]
 
 vllm = types.ModuleType("vllm")
-vllm.LLM, vllm.SamplingParams, vllm.__version__ = LLM, types.SimpleNamespace, "0"
+vllm.LLM, vllm.SamplingParams, vllm.__version__ = LLM, Made, "0"
 sys.modules["vllm"] = vllm
 runpy.run_path(PROGRAM, run_name="__main__")
 """
+
+
+SAMPLE: Told = {
+    "do": "sample", "prompts": [[5]], "seeds": [[1]], "max_tokens": 1, "temperature": 1.0,
+    "ends": [7], "number": 2,
+}  # fmt: skip
 
 
 def start(folder: Path) -> Told:
@@ -48,9 +65,10 @@ def start(folder: Path) -> Told:
 class Child:
     """The program over the fake, as its asker sees it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, ends: str = "stop") -> None:
+        """ends: vLLM's word for how its completions ended."""
         program = folder / "fake_vllm.py"
-        program.write_text(FAKE.replace("PROGRAM", repr(str(PROGRAM))))
+        program.write_text(FAKE.replace("PROGRAM", repr(str(PROGRAM))).replace("ENDS", repr(ends)))
         self.process = subprocess.Popen(
             [sys.executable, "-I", str(program)],
             stdin=subprocess.PIPE,
@@ -65,8 +83,9 @@ class Child:
         self.process.stdin.flush()
 
     def hear(self) -> Told:
+        """The next answer, {} where it ended instead."""
         assert self.process.stdout is not None
-        told: Told = json.loads(self.process.stdout.readline())
+        told: Told = json.loads(self.process.stdout.readline() or "{}")
         return told
 
     def ask(self, message: Told) -> Told:
@@ -89,3 +108,22 @@ def test_it_ends_where_its_asker_ends_in_the_middle_of_a_message(tmp_path: Path)
     code, said = child.end()
     assert (code, said) == (0, "")
     assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize(("ends", "stop"), [("stop", "end"), ("length", "length")])
+def test_a_completion_ends_as_vllm_says(tmp_path: Path, ends: str, stop: str) -> None:
+    child = Child(tmp_path, ends=ends)
+    child.ask(start(tmp_path))
+    [row] = cast("list[Told]", child.ask(SAMPLE)["rows"])
+    assert row == {"tokens": [7], "logprobs": [-0.5], "stop": stop}
+    assert child.end() == (0, "")
+
+
+@pytest.mark.parametrize("ends", ["abort", "error", "repetition"])
+def test_a_completion_that_something_else_cut_short_is_none(tmp_path: Path, ends: str) -> None:
+    child = Child(tmp_path, ends=ends)
+    child.ask(start(tmp_path))
+    assert child.ask(SAMPLE) == {}
+    code, said = child.end()
+    assert code == 1
+    assert f"RuntimeError: vLLM ended a completion by '{ends}'" in said
