@@ -123,7 +123,14 @@ class Served:
         for name, value in chosen.items():
             os.environ.setdefault(name, value)
         import vllm  # noqa: PLC0415 - it reads the environment that was just set
+        from vllm.platforms import current_platform  # noqa: PLC0415 - and so does this
 
+        # a CPU's settings on a GPU, or the other way round, would run and draw other rollouts
+        if current_platform.is_cpu() == gpu:
+            raise RuntimeError(
+                f"this vLLM {vllm.__version__} runs on {current_platform.device_type}, the run on "
+                f"{ask['device']} (model.device); have engine.python name a vLLM of that device"
+            )
         self.make_params = vllm.SamplingParams
         self.vllm_version: str = vllm.__version__
         self.llm: LLM = vllm.LLM(

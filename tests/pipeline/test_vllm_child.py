@@ -40,7 +40,9 @@ class LLM:
 
 vllm = types.ModuleType("vllm")
 vllm.LLM, vllm.SamplingParams, vllm.__version__ = LLM, Made, "0"
-sys.modules["vllm"] = vllm
+vllm.platforms = types.ModuleType("vllm.platforms")
+vllm.platforms.current_platform = Made(is_cpu=lambda: PLACE == "cpu", device_type=PLACE)
+sys.modules["vllm"], sys.modules["vllm.platforms"] = vllm, vllm.platforms
 runpy.run_path(PROGRAM, run_name="__main__")
 """
 
@@ -65,10 +67,13 @@ def start(folder: Path) -> Told:
 class Child:
     """The program over the fake, as its asker sees it."""
 
-    def __init__(self, folder: Path, *, ends: str = "stop") -> None:
-        """ends: vLLM's word for how its completions ended."""
+    def __init__(self, folder: Path, *, ends: str = "stop", place: str = "cpu") -> None:
+        """ends: vLLM's word for how its completions ended. place: what it was built for."""
+        text = FAKE
+        for name, value in (("PROGRAM", str(PROGRAM)), ("ENDS", ends), ("PLACE", place)):
+            text = text.replace(name, repr(value))
         program = folder / "fake_vllm.py"
-        program.write_text(FAKE.replace("PROGRAM", repr(str(PROGRAM))).replace("ENDS", repr(ends)))
+        program.write_text(text)
         self.process = subprocess.Popen(
             [sys.executable, "-I", str(program)],
             stdin=subprocess.PIPE,
@@ -127,3 +132,20 @@ def test_a_completion_that_something_else_cut_short_is_none(tmp_path: Path, ends
     code, said = child.end()
     assert code == 1
     assert f"RuntimeError: vLLM ended a completion by '{ends}'" in said
+
+
+@pytest.mark.parametrize(("asked", "place"), [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_vllm_for_another_device_than_the_models_is_refused(
+    tmp_path: Path, asked: str, place: str
+) -> None:
+    child = Child(tmp_path, place=place)
+    assert child.ask({**start(tmp_path), "device": asked}) == {}
+    code, said = child.end()
+    assert code == 1
+    assert f"RuntimeError: this vLLM 0 runs on {place}, the run on {asked} (model.device);" in said
+
+
+def test_a_vllm_for_the_models_gpu_starts(tmp_path: Path) -> None:
+    child = Child(tmp_path, place="cuda")
+    assert child.ask({**start(tmp_path), "device": "cuda"})["version"] == "solver@0"
+    assert child.end() == (0, "")
