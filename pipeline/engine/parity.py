@@ -84,7 +84,6 @@ class Against:
     name     the engine's
     line     whose weights it holds
     local    an engine of this process that reads these weights; kept for one comparison only
-    samples  whether the engine is asked to sample; one that only scores is compared by that alone
     tell     is handed every comparison, before a refusal is raised
     """
 
@@ -94,7 +93,6 @@ class Against:
     probe: Probe
     limits: Limits
     tell: Callable[[Parity], None]
-    samples: bool = True
 
 
 class EngineMismatch(RuntimeError):
@@ -129,7 +127,7 @@ class Paired:
         if self._unproven is None:
             return
         state, version = self._unproven
-        found = compare(self._engine, self._against.local(state), self._against)
+        found = compare(self._engine, self._against.local(state), self._against.probe)
         same = self._engine.version == version
         parity = _parity(self._against, version, found, same=same)
         self._against.tell(parity)
@@ -159,10 +157,9 @@ class Paired:
         self._engine.close()
 
 
-def compare(engine: Engine, local: Engine, against: Against) -> Figures:
+def compare(engine: Engine, local: Engine, probe: Probe) -> Figures:
     """Ask both the same, and say how far they are apart."""
-    fixed = against.probe.scoring()
-    sampled = _sampled(engine, local, against.probe) if against.samples else []
+    fixed, sampled = probe.scoring(), _sampled(engine, local, probe)
     return figures(sampled, _pairs(engine.score(fixed), local.score(fixed)))
 
 

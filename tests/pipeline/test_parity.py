@@ -28,6 +28,7 @@ from pipeline.engine.sampling import pick, streams
 from pipeline.parity import CAP, Limits, Parity, difference, figures, mismatch_kl
 from pipeline.policy import borrowed, encode, merged_state
 from pipeline.ports import Sample, SampleRequest, ScoreRequest, Scores
+from pipeline.types import Line
 from tests.tiny import tiny_model, tiny_tokenizer
 
 VOCAB, BLOCK = 264, 128
@@ -128,7 +129,6 @@ class Honest:
     def __init__(self) -> None:
         self.model = tiny_model(vocab=VOCAB)
         self.inner = LocalEngine(self.model, eos_ids=frozenset({1}), pad_id=0, version="solver@0")
-        self.sampled = self.scored = 0
         self.closed = False
 
     @property
@@ -141,11 +141,9 @@ class Honest:
     def sample(
         self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
     ) -> list[tuple[Sample, ...]]:
-        self.sampled += 1
         return self.inner.sample(requests, max_tokens=max_tokens, temperature=temperature)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        self.scored += 1
         return self.inner.score(requests)
 
     def confide(self, requests: Sequence[ScoreRequest]):
@@ -217,10 +215,18 @@ class Caching(Honest):
         return Sample(tuple(tokens), tuple(logprobs), "length")
 
 
-def pair(engine: Honest, told: list[Parity], *, samples: bool = True) -> Paired:
-    against = Against(
-        "served", "solver", local, PROBE, Limits.of(EngineConfig(), "float32"), told.append, samples
-    )
+class Straying(Honest):
+    """Scores by the weights it was handed, and samples by others."""
+
+    def sample(
+        self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
+    ) -> list[tuple[Sample, ...]]:
+        return local(weights(0)).sample(requests, max_tokens=max_tokens, temperature=temperature)
+
+
+def pair(engine: Honest, told: list[Parity], line: Line = "solver") -> Paired:
+    limits = Limits.of(EngineConfig(), "float32")
+    against = Against("served", line, local, PROBE, limits, told.append)
     return Paired(engine, weights(0), against)
 
 
@@ -290,13 +296,12 @@ def test_keys_of_older_weights_are_found_and_dropping_them_mends_it() -> None:
     assert stale[1].figures.mismatch_kl > stale[1].limits.kl
 
 
-def test_an_engine_that_only_scores_is_never_asked_to_sample() -> None:
+def test_the_proxys_engine_is_refused_for_what_it_samples_though_it_scores_well() -> None:
     told: list[Parity] = []
-    engine = Honest()
-    paired = pair(engine, told, samples=False)
-    paired.load(weights(2), "proxy@4")
-    assert (engine.sampled, engine.scored) == (0, 1)
-    assert (told[0].figures.mismatch_kl, told[0].step, told[0].accepted) == (None, 4, True)
+    paired = pair(Straying(), told, "proxy")
+    with pytest.raises(EngineMismatch, match="does not answer as proxy@4"):
+        paired.load(weights(2), "proxy@4")
+    assert (told[0].line, told[0].step, told[0].accepted) == ("proxy", 4, False)
 
 
 def test_weights_in_bfloat16_pass_the_limits_of_their_format_alone() -> None:
