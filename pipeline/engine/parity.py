@@ -3,12 +3,19 @@
 The prompts are longer than a block of keys (128 tokens on a CPU under vLLM) where the context
 allows, and always the same ones. So an engine that answers from keys of older weights does it here
 too, and an engine that ignores a load shows as soon as the weights have moved by the limit.
+
+It samples at a temperature other than 1, where what a token was drawn at is not what the logits
+alone say of it: an engine that tells the latter is right at 1, and at any other temperature its
+rollouts would be held against wrong ratios. Above 1, since there a model that is sure of its text
+is drawn elsewhere too: on the tiny base in bfloat16 that fault comes to a mismatch KL of 0.68 at
+1.5, and to 0.075 at 0.7.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -28,6 +35,7 @@ State = Mapping[str, Tensor]
 
 LONG, BEHIND, WRITTEN = 160, 16, 16  # tokens of a prompt, of what follows it, of a completion
 SEEDS = (11, 12)
+TEMPERATURE = 1.5
 TEXTS = (
     "Question: Ann has 12 apples and gives 5 of them to Ben. How many are left to her? Think step "
     "by step before you answer. She had 12, she gave 5 away, so 12 - 5 = 7 are left. The answer "
@@ -77,6 +85,14 @@ class Probe:
         ]
 
 
+class Reference(Protocol):
+    """The local engine, as far as others are held against it."""
+
+    def score(self, requests: Sequence[ScoreRequest], *, temperature: float = 1.0) -> list[Scores]:
+        """Log-probabilities at that temperature of every target token, in order."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Against:
     """What an engine is held against, and who is told.
@@ -89,7 +105,7 @@ class Against:
 
     name: str
     line: Line
-    local: Callable[[State], Engine]
+    local: Callable[[State], Reference]
     probe: Probe
     limits: Limits
     tell: Callable[[Parity], None]
@@ -157,7 +173,7 @@ class Paired:
         self._engine.close()
 
 
-def compare(engine: Engine, local: Engine, probe: Probe) -> Figures:
+def compare(engine: Engine, local: Reference, probe: Probe) -> Figures:
     """Ask both the same, and say how far they are apart."""
     fixed, sampled = probe.scoring(), _sampled(engine, local, probe)
     return figures(sampled, _pairs(engine.score(fixed), local.score(fixed)))
@@ -186,15 +202,15 @@ def _parity(against: Against, version: str, found: Figures, *, same: bool) -> Pa
     return Parity(against.name, against.line, version, step, found, against.limits, accepted)
 
 
-def _sampled(engine: Engine, local: Engine, probe: Probe) -> list[Pair]:
+def _sampled(engine: Engine, local: Reference, probe: Probe) -> list[Pair]:
     """What the engine says of its own completions, and what the local one says of them."""
-    groups = engine.sample(probe.sampling(), max_tokens=WRITTEN, temperature=1.0)
+    groups = engine.sample(probe.sampling(), max_tokens=WRITTEN, temperature=TEMPERATURE)
     requests = [
         ScoreRequest(prompt, ((),), (tuple(sample.tokens for sample in group),))
         for prompt, group in zip(probe.prompts, groups, strict=True)
     ]
     own: list[Scores] = [(tuple(sample.logprobs for sample in group),) for group in groups]
-    return _pairs(own, local.score(requests))
+    return _pairs(own, local.score(requests, temperature=TEMPERATURE))
 
 
 def _pairs(engine: Sequence[Scores], local: Sequence[Scores]) -> list[Pair]:

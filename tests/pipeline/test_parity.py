@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -192,21 +193,24 @@ class Caching(Honest):
         self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
     ) -> list[tuple[Sample, ...]]:
         return [
-            tuple(self._draw(request.prompt, seed, max_tokens) for seed in request.seeds)
+            tuple(
+                self._draw(request.prompt, streams([seed], max_tokens)[0], temperature)
+                for seed in request.seeds
+            )
             for request in requests
         ]
 
-    def _draw(self, prompt: tuple[int, ...], seed: int, max_tokens: int) -> Sample:
+    def _draw(self, prompt: tuple[int, ...], uniforms: Sequence[float], heat: float) -> Sample:
         first, rest = prompt[:BLOCK], torch.tensor([prompt[BLOCK:]])
         if first not in self.blocks:
             self.blocks[first] = self.reader.empty(1, BLOCK)
             ids = torch.tensor([first])
             self.blocks[first].read(ids, torch.ones_like(ids, dtype=torch.bool))
-        rows = self.blocks[first].repeat(torch.tensor([0]), len(prompt) + max_tokens)
+        rows = self.blocks[first].repeat(torch.tensor([0]), len(prompt) + len(uniforms))
         logits = rows.last_logits(rest, torch.ones_like(rest, dtype=torch.bool))
         tokens, logprobs = [], []
-        for uniform in streams([seed], max_tokens)[0]:
-            token, logprob = pick(logits, torch.tensor([uniform]), 1.0)
+        for uniform in uniforms:
+            token, logprob = pick(logits, torch.tensor([uniform]), heat)
             tokens.append(int(token))
             logprobs.append(float(logprob))
             if tokens[-1] == 1:
@@ -222,6 +226,23 @@ class Straying(Honest):
         self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
     ) -> list[tuple[Sample, ...]]:
         return local(weights(0)).sample(requests, max_tokens=max_tokens, temperature=temperature)
+
+
+class Raw(Honest):
+    """Tells of a completion what the logits alone say, whatever the temperature."""
+
+    def sample(
+        self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
+    ) -> list[tuple[Sample, ...]]:
+        made = super().sample(requests, max_tokens=max_tokens, temperature=temperature)
+        asked = [
+            ScoreRequest(request.prompt, ((),), (tuple(sample.tokens for sample in group),))
+            for request, group in zip(requests, made, strict=True)
+        ]
+        return [
+            tuple(replace(s, logprobs=n) for s, n in zip(group, told, strict=True))
+            for group, [told] in zip(made, self.score(asked), strict=True)
+        ]
 
 
 def pair(engine: Honest, told: list[Parity], line: Line = "solver") -> Paired:
@@ -302,6 +323,17 @@ def test_the_proxys_engine_is_refused_for_what_it_samples_though_it_scores_well(
     with pytest.raises(EngineMismatch, match="does not answer as proxy@4"):
         paired.load(weights(2), "proxy@4")
     assert (told[0].line, told[0].step, told[0].accepted) == ("proxy", 4, False)
+
+
+def test_an_engine_that_tells_log_probabilities_of_another_temperature_is_refused() -> None:
+    told: list[Parity] = []
+    with pytest.raises(EngineMismatch):
+        pair(Raw(), told).prove()
+    assert told[0].figures.max_difference > 100 * told[0].limits.difference
+    ask = [SampleRequest((5, 6), (1,))]
+    [[raw]] = Raw().sample(ask, max_tokens=8, temperature=1.0)
+    [[honest]] = Honest().sample(ask, max_tokens=8, temperature=1.0)
+    assert raw.logprobs == pytest.approx(honest.logprobs, abs=1e-5)  # at 1 nothing shows
 
 
 def test_weights_in_bfloat16_pass_the_limits_of_their_format_alone() -> None:
