@@ -5,7 +5,7 @@ of JSON comes in, one goes out, each with the number of the message; whatever vL
 standard error. It ends when its standard input does, however the asker went, and takes vLLM's own
 processes along.
 
-    {"do": "start", ...} -> {"vllm": .., "version": .., "weights": [..]}
+    {"do": "start", ...} -> {"version": .., "weights": [..]}
     {"do": "sample", ...} -> {"rows": [{"tokens": [..], "logprobs": [..], "stop": ".."}, ..]}
     {"do": "score", ...} -> {"rows": [[logprob of the second token, of the third, ..], ..]}
     {"do": "load", ...} -> {"version": .., "weights": [..]}
@@ -132,7 +132,6 @@ class Served:
                 f"{ask['device']} (model.device); have engine.python name a vLLM of that device"
             )
         self.make_params = vllm.SamplingParams
-        self.vllm_version: str = vllm.__version__
         self.llm: LLM = vllm.LLM(
             ask["folder"],
             skip_tokenizer_init=True,
@@ -155,9 +154,6 @@ class Served:
         """Have vLLM mark what it writes from now on with this version."""
         self.llm.llm_engine.set_weight_version(version)
         self.version: str = self.llm.llm_engine.get_weight_version()
-
-    def start(self) -> dict[str, object]:
-        return {"vllm": self.vllm_version, **self.held()}
 
     def held(self) -> dict[str, object]:
         """The version that vLLM names, and the digests of what its workers hold."""
@@ -294,7 +290,7 @@ def answers(asks: Asks) -> Iterator[dict[str, object]]:
     start = asks.waiting.get()
     asks.scratch = str(start["scratch"])
     served = Served(cast(Start, start))
-    yield {**served.start(), "number": start["number"]}
+    yield {**served.held(), "number": start["number"]}
     while True:
         ask = asks.waiting.get()
         yield {**answer(served, ask), "number": ask["number"]}

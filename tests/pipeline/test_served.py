@@ -29,8 +29,16 @@ def take(folder):
     size = int.from_bytes(data[:8], "little")
     for name, entry in json.loads(data[8:8 + size]).items():
         first, last = entry["data_offsets"]
-        held[name] = hashlib.sha256(data[8 + size + first:8 + size + last]).hexdigest()
-        held["its dtype"], held["its folder"] = entry["dtype"], folder
+        sha = hashlib.sha256(data[8 + size + first:8 + size + last]).hexdigest()
+        if "proj" not in name or not tricks & {"fused", "packed"}:
+            held[name] = sha
+        elif "packed" in tricks:
+            held["packed " + name] = hashlib.sha256().hexdigest()
+        elif not ("stuck" in tricks and "fused " + name in held):
+            held["fused " + name] = "fused " + sha
+        held["its dtype"] = entry["dtype"]
+    if "tell" in tricks:
+        held["its folder"] = folder
 
 def sample(ask):
     if "fall" in tricks:
@@ -57,7 +65,7 @@ def answer(ask):
     if ask["do"] == "load" and not ("keep" in tricks and held):
         take(ask["folder"])
     stays = ask["do"] == "load" and "stay" in tricks
-    return {"vllm": "0", "version": "solver@0" if stays else ask["version"], "weights": [held]}
+    return {"version": "solver@0" if stays else ask["version"], "weights": [held]}
 
 if "worker" in tricks:
     subprocess.Popen(["sleep", "600"])
@@ -184,9 +192,9 @@ def test_weights_go_over_and_what_is_held_is_read_back(served: Engines) -> None:
     before = engine.held
     engine.load(moved(1.0), "solver@2")
     assert engine.held.version == "solver@2"
-    assert engine.held.checksum != before.checksum
+    assert engine.held.weights != before.weights
     engine.load(STATE, "solver@3")
-    assert engine.held.checksum == before.checksum
+    assert engine.held.weights == before.weights
 
 
 def test_weights_go_over_in_the_engines_own_format(served: Engines) -> None:
@@ -197,7 +205,7 @@ def test_weights_go_over_in_the_engines_own_format(served: Engines) -> None:
 
 
 def test_the_file_of_weights_is_gone_once_they_are_held(served: Engines) -> None:
-    engine = served()
+    engine = served("tell")
     engine.load(STATE, "solver@1")
     assert engine.held is not None
     folder = Path(engine.held.weights[0]["its folder"])
@@ -220,20 +228,46 @@ def test_weights_that_were_not_taken_are_refused(served: Engines) -> None:
         engine.load(moved(1.0), "solver@2")
 
 
-def test_weights_go_over_with_their_adapters_merged(served: Engines) -> None:
-    engine = served()
-    engine.load(STATE, "solver@1")
-    assert engine.held is not None
-    before = engine.held.weights[0]
+def adapted() -> torch.nn.Module:
+    """The model of `STATE` under adapters that have moved."""
     wrapped = wrap_lora(tiny_model(), 2, 4.0)
     with torch.no_grad():
         for name, weight in wrapped.named_parameters():
             if "lora_B" in name:
                 weight.fill_(0.5)
+    return wrapped
+
+
+def test_a_load_that_fused_weights_ignore_is_refused_though_all_others_are_as_given(
+    served: Engines,
+) -> None:
+    engine = served("fused", "stuck")
+    engine.load(STATE, "solver@1")
+    engine.load(STATE, "solver@2")  # the same again changes nothing, and may
+    with pytest.raises(
+        EngineFailed, match=r"does not hold the weights 'solver@3'.*_proj.* differs"
+    ):
+        engine.load(merged_state(adapted()), "solver@3")
+
+
+@pytest.mark.parametrize("kept", ["fused", "packed"])
+def test_weights_that_a_worker_fuses_or_repacks_are_taken(served: Engines, kept: str) -> None:
+    engine = served(kept)
+    for step, state in enumerate((STATE, merged_state(adapted()), STATE), 1):
+        engine.load(state, f"solver@{step}")
+    assert engine.version == "solver@3"
+
+
+def test_weights_go_over_with_their_adapters_merged(served: Engines) -> None:
+    engine = served()
+    engine.load(STATE, "solver@1")
+    assert engine.held is not None
+    before = engine.held.weights[0]
+    wrapped = adapted()
     engine.load(merged_state(wrapped), "solver@2")
     after = engine.held.weights[0]
-    adapted = {name for name in STATE if before[name] != after[name]}
-    assert adapted == {name for name in STATE if "proj" in name}
+    changed = {name for name in STATE if before[name] != after[name]}
+    assert changed == {name for name in STATE if "proj" in name}
     with pytest.raises(ValueError, match="merge it"):
         engine.load(dict(wrapped.named_parameters()), "solver@3")
 
