@@ -23,12 +23,12 @@ from typing import TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.engine.process import EngineFailed as EngineFailed
 from pipeline.engine.process import Program
 from pipeline.ports import Confidences, Sample, SampleRequest, ScoreRequest, Scores
+from pipeline.saving import save_tensors
 
 PROGRAM = Path(__file__).with_name("vllm_child.py")
 MEMORY = Path("/dev/shm")  # weights go by way of memory where there is room
@@ -139,7 +139,7 @@ class ServedEngine:
         folder = self._scratch / "weights"
         folder.mkdir()
         try:
-            save_file(given, folder / "model.safetensors")
+            save_tensors(given, folder / "model.safetensors")
             told = self._ask({"do": "load", "folder": str(folder), "version": version})
         finally:
             shutil.rmtree(folder, ignore_errors=True)
