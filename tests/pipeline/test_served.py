@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.engine.process import last_words
-from pipeline.engine.served import PROGRAM, EngineFailed, NotServed, ServedEngine, Serving
+from pipeline.engine.served import EngineFailed, NotServed, ServedEngine, Serving
 from pipeline.policy import merged_state, wrap_lora
 from pipeline.ports import SampleRequest, ScoreRequest
 from tests.tiny import tiny_model
@@ -360,48 +357,3 @@ def test_closing_leaves_no_process_and_no_log(served: Engines) -> None:
     assert not log.exists()
     with pytest.raises(EngineFailed, match="closed"):
         engine.sample(ASK, max_tokens=1, temperature=1.0)
-
-
-ASKER = """
-import sys
-from pathlib import Path
-import torch
-from pipeline.engine.served import ServedEngine, Serving
-serving = Serving(
-    "", Path(sys.argv[1]), "cpu", torch.float32, 40, 0.4, 60.0, 60.0, Path(sys.argv[2])
-)
-engine = ServedEngine(serving, eos_ids=frozenset({1}), version="solver@0")
-print(engine.process, engine.log, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_the_real_program_ends_with_an_asker_that_is_killed(tmp_path: Path) -> None:
-    waits = "import subprocess, time; subprocess.Popen(['sleep', '600']); time.sleep(600)  #"
-    waiting = tmp_path / "waiting.py"
-    waiting.write_text(PROGRAM.read_text().replace("import vllm  #", waits))  # busy starting
-    asker = subprocess.Popen(
-        [sys.executable, "-c", ASKER, str(tmp_path), str(waiting)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert asker.stdout is not None
-    pid, log = asker.stdout.readline().split()
-    try:
-        assert wait_until(lambda: len(left(int(pid))) == 2)
-        asker.kill()
-        asker.communicate()
-        assert wait_until(lambda: not left(int(pid)))
-    finally:
-        asker.kill()
-        Path(log).unlink()
-
-
-def wait_until(true: object) -> bool:
-    """Whether something became true within half a minute."""
-    assert callable(true)
-    until = time.monotonic() + 30
-    while not true() and time.monotonic() < until:
-        time.sleep(0.05)
-    return bool(true())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from pipeline.engine.served import PROGRAM
+from tests.pipeline.test_served import left
 
 Told = dict[str, object]
 
@@ -149,3 +151,48 @@ def test_a_vllm_for_the_models_gpu_starts(tmp_path: Path) -> None:
     child = Child(tmp_path, place="cuda")
     assert child.ask({**start(tmp_path), "device": "cuda"})["version"] == "solver@0"
     assert child.end() == (0, "")
+
+
+ASKER = """
+import sys
+from pathlib import Path
+import torch
+from pipeline.engine.served import ServedEngine, Serving
+serving = Serving(
+    "", Path(sys.argv[1]), "cpu", torch.float32, 40, 0.4, 60.0, 60.0, Path(sys.argv[2])
+)
+engine = ServedEngine(serving, eos_ids=frozenset({1}), version="solver@0")
+print(engine.process, engine.log, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_real_program_ends_with_an_asker_that_is_killed(tmp_path: Path) -> None:
+    waits = "import subprocess, time; subprocess.Popen(['sleep', '600']); time.sleep(600)  #"
+    waiting = tmp_path / "waiting.py"
+    waiting.write_text(PROGRAM.read_text().replace("import vllm  #", waits))  # busy starting
+    asker = subprocess.Popen(
+        [sys.executable, "-c", ASKER, str(tmp_path), str(waiting)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert asker.stdout is not None
+    pid, log = asker.stdout.readline().split()
+    try:
+        assert wait_until(lambda: len(left(int(pid))) == 2)
+        asker.kill()
+        asker.communicate()
+        assert wait_until(lambda: not left(int(pid)))
+    finally:
+        asker.kill()
+        Path(log).unlink()
+
+
+def wait_until(true: object) -> bool:
+    """Whether something became true within half a minute."""
+    assert callable(true)
+    until = time.monotonic() + 30
+    while not true() and time.monotonic() < until:
+        time.sleep(0.05)
+    return bool(true())
