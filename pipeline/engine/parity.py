@@ -112,7 +112,11 @@ class Against:
 
 
 class EngineMismatch(RuntimeError):
-    """An engine does not answer as the weights do that it was handed."""
+    """An engine does not answer as the weights do that it was handed; parity: what it came to."""
+
+    def __init__(self, parity: Parity, held: str) -> None:
+        super().__init__(told(parity, held))
+        self.parity = parity
 
 
 class Paired:
@@ -148,7 +152,7 @@ class Paired:
         parity = _parity(self._against, version, found, same=same)
         self._against.tell(parity)
         if not parity.accepted:
-            raise EngineMismatch(told(parity, self._engine.version))
+            raise EngineMismatch(parity, self._engine.version)
         self._unproven = None
 
     def sample(
