@@ -98,16 +98,27 @@ def assemble(config: RunConfig, logs: Path | None = None) -> Parts:
 
     logs  folder for what other processes put out; None for that of the home one would be in
     Raises BadModel for a base that cannot be used, Contradiction for rewards that cannot be as the
-    settings have them, and the errors of `flows.data` for a file.
+    settings have them, EngineMismatch for a scorer that does not answer as the base does, and the
+    errors of `flows.data` for a file. No process is left then.
     """
     refuse(config)
-    bases = Bases(config.model)
-    engines = Engines(bases, config)
+    engines = Engines(Bases(config.model), config)
+    with ExitStack() as started:
+        started.callback(engines.close)
+        parts = _wired(engines, started, logs)
+        parts.close = started.pop_all().close
+    return parts
+
+
+def _wired(engines: Engines, started: ExitStack, logs: Path | None) -> Parts:
+    """Everything that asks the engines. started: closes whatever is started here."""
+    bases, config = engines.bases, engines.config
     check_fragments(bases.place, bases.tokenizer, config.tags)
     prompts = Prompts(bases.tokenizer, config.tags, bases.style)
     environment, told = _environment(config, prompts, engines.context)
     samplers = {line: engines.asked(line) for line in lines_of(config)}
     learner = _learner(bases, config, prompts, samplers, logs)
+    started.callback(learner.close)
     judge_engine = engines.asked("proxy")
     proxy = WeightProxy(
         judge_engine, lambda: learner.state("solver"), lambda: learner.versions()["solver"]
@@ -145,7 +156,6 @@ def assemble(config: RunConfig, logs: Path | None = None) -> Parts:
         told=told,
         outlet=engines.outlet,
         parities=engines.parities,
-        close=lambda: _close(learner, engines),
     )
 
 
@@ -170,13 +180,6 @@ def _learner(
     device: Device = "cpu" if bases.device == "cpu" else "cuda"
     launch = Launch(Job(config, bases.place, device), folder / "learner.log", threads)
     return LaunchedLearner(launch, splice, publish_to)
-
-
-def _close(learner: Ordered, engines: Engines) -> None:
-    """End every process that the parts started."""
-    with ExitStack() as closing:
-        closing.callback(engines.close)
-        closing.callback(learner.close)
 
 
 def _tools(engines: Engines, prompts: Prompts, policy: Engine, proxy: Engine) -> Tools:

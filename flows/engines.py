@@ -102,7 +102,7 @@ class Engines:
         return self._keep(self.bases.engine(self.config.model.engine_dtype, "solver@0"))
 
     def against(self, name: str, line: Line, dtype: Dtype) -> Against:
-        """What an engine of that name is held against; the proxy's is never asked to sample."""
+        """What an engine of that name is held against."""
         bases = self.bases
         return Against(
             name=name,
@@ -111,7 +111,6 @@ class Engines:
             probe=Probe.of(partial(encode, bases.tokenizer), self.context),
             limits=Limits.of(self.config.engine, dtype),
             tell=self.parities.append,
-            samples=line != "proxy",
         )
 
     def _paired(

@@ -12,12 +12,14 @@ from flows.depot import Depot
 from flows.home import Home
 from flows.progress import Progress, Quiet
 from pipeline.config import RunConfig, recorded
+from pipeline.engine.parity import EngineMismatch
 from pipeline.engine.queued import Post
 from pipeline.exactly import repeat_exactly as repeat_exactly
 from pipeline.published import Published
 from pipeline.shared import SharedFolder
 from store import questions
 from store.database import Lease, Store
+from store.parities import record_parities
 from store.work import RunQueue, owner_name
 
 Assemble = Callable[[RunConfig], Parts]
@@ -64,9 +66,14 @@ def come_alive(
     facts = questions.run_facts(place.store, place.run)
     config = recorded(str(facts["config"]))
     row = next(row for row in questions.runs(place.store) if row["id"] == place.run)
-    parts = assembled(config)
-    if config.work.queue:
-        parts.outlet.open(_post(place, lease, config, progress))
+    post = _post(place, lease, config, progress) if config.work.queue else None
+    try:
+        parts = assembled(config)
+    except EngineMismatch as error:  # no parts are there that could tell of it
+        record_parities(place.store, lease, [error.parity])
+        raise
+    if post is not None:
+        parts.outlet.open(post)
     return Live(
         store=place.store,
         home=place.home,

@@ -20,8 +20,9 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from pipeline.saving import save_tensors
 
 Kind = Literal["weights", "moments"]
 Span = tuple[int, int]  # the first row, and the row behind the last
@@ -44,7 +45,7 @@ def span_of(rows: int, rank: int, size: int) -> Span:
 
 def write_whole(folder: Path, line: str, kind: Kind, tensors: Mapping[str, Tensor]) -> None:
     """Write whole tensors into one file."""
-    save_file(_held(tensors), folder / f"{line}.{kind}.safetensors")
+    save_tensors(tensors, folder / f"{line}.{kind}.safetensors")
 
 
 class Shards:
@@ -58,15 +59,11 @@ class Shards:
     ) -> None:
         """Write this process's rows; process 0 writes the whole shapes beside them."""
         stem = f"{self.line}.{kind}"
-        save_file(_held(rows), self.folder / _shard(stem, self.rank, self.size))
+        save_tensors(rows, self.folder / _shard(stem, self.rank, self.size))
         if self.rank == 0:
             listed = {name: list(shape) for name, shape in sorted(shapes.items())}
             index = _Index(processes=self.size, shapes=listed)
             (self.folder / f"{stem}.json").write_text(index.model_dump_json(indent=1))
-
-
-def _held(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _shard(stem: str, rank: int, size: int) -> str:

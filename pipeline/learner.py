@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.batch import Splice
@@ -14,6 +14,7 @@ from pipeline.config import RunConfig
 from pipeline.gradient import gather
 from pipeline.order import Lesson, Order, lines_of
 from pipeline.ordered import Ordered, Publish
+from pipeline.saving import save_tensors
 from pipeline.student import gather_lesson
 from pipeline.team import Team
 from pipeline.trainee import Trainee
@@ -82,7 +83,7 @@ class Lines:
         for trainee in self.trainees.values():
             trainee.save(folder)
         if all(trainee.team.leads for trainee in self.trainees.values()):
-            save_file({"torch": torch.get_rng_state()}, folder / RANDOM)
+            save_tensors({"torch": torch.get_rng_state()}, folder / RANDOM)
 
     def restore(self, folder: Path) -> None:
         for trainee in self.trainees.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -25,6 +25,10 @@ class Optimizer(Protocol):
         """What is kept of a weight; {} before its first step."""
         ...
 
+    def check(self, kinds: Collection[str]) -> None:
+        """Raises ValueError for kinds of moments that another optimiser keeps."""
+        ...
+
     def put(self, weight: Tensor, moments: Mapping[str, Tensor]) -> None:
         """Go on from these moments of a weight, and from none where there are none."""
         ...
@@ -43,6 +47,11 @@ class Adam:
 
     def moments(self, weight: Tensor) -> Moments:
         return dict(self.inner.state.get(weight, {}))
+
+    def check(self, kinds: Collection[str]) -> None:
+        own = {"step", "exp_avg", "exp_avg_sq"}
+        if not own.issuperset(kinds):
+            raise _foreign(kinds, own)
 
     def put(self, weight: Tensor, moments: Mapping[str, Tensor]) -> None:
         self.inner.state.pop(weight, None)
@@ -86,6 +95,11 @@ class EightBit:
             if not kind.startswith("qmap")
         }
 
+    def check(self, kinds: Collection[str]) -> None:
+        own = {"step", "state1", "state2", "absmax1", "absmax2"}
+        if not own.issuperset(kinds):
+            raise _foreign(kinds, own)
+
     def put(self, weight: Tensor, moments: Mapping[str, Tensor]) -> None:
         self.inner.state.pop(weight, None)
         if not moments:
@@ -95,17 +109,21 @@ class EightBit:
         self.inner.state[weight] = {}
         self.inner.init_state(group, weight, 0, place)
         made = self.inner.state[weight]
-        if made.keys() - {"qmap1", "qmap2"} != moments.keys():
-            raise ValueError(
-                f"the moments {sorted(moments)} were not written by this optimiser, which keeps "
-                f"{sorted(made)}; set learner.optimizer to the one that wrote them"
-            )
+        if (kept := made.keys() - {"qmap1", "qmap2"}) != moments.keys():
+            raise _foreign(moments, kept)  # of a weight that was kept in 32 bits, or is now
         for kind, value in moments.items():
             own = made[kind]
             if isinstance(own, Tensor):
                 own.copy_(value)
             else:
                 made[kind] = int(value)
+
+
+def _foreign(found: Collection[str], kept: Collection[str]) -> ValueError:
+    return ValueError(
+        f"the moments {sorted(found)} were not written by this optimiser, which keeps "
+        f"{sorted(kept)}; set learner.optimizer to the one that wrote them"
+    )
 
 
 def _weights(group: dict[str, object]) -> list[Tensor]:

@@ -13,10 +13,11 @@ from typing import Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.policy import fingerprint
+from pipeline.saving import save_tensors
 from pipeline.types import Version
 
 State = Mapping[str, Tensor]
@@ -100,7 +101,7 @@ class WeightProxy:
 
     def save(self, folder: Path) -> None:
         """Write weights and version; what `undo` would put back is not kept."""
-        save_file(self._held.state, folder / "proxy.safetensors")
+        save_tensors(self._held.state, folder / "proxy.safetensors")
         version = self.version
         saved = _Saved(step=version.step, parents=version.parents, checksum=version.checksum)
         (folder / "proxy.json").write_text(saved.model_dump_json(indent=1))

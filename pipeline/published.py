@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.items import WeightsFile
+from pipeline.saving import save_tensors
 from pipeline.shared import SharedFolder, sha256_of
 
 KEPT = 2  # newest versions of each line that stay though no item names them
@@ -56,7 +57,7 @@ class Published:
         self._scratch.mkdir(parents=True, exist_ok=True)
         file = self._scratch / f"{version.partition('@')[0]}.safetensors"
         try:
-            save_file(dict(state), file)
+            save_tensors(state, file)
             sha256 = sha256_of(file)
             name = f"{self._place}/{version}-{sha256[:16]}.safetensors"
             self._folder.put(name, file)

@@ -139,19 +139,26 @@ class Trainee:
             (folder / f"{self.line}.json").write_text(progress.model_dump_json(indent=1))
 
     def restore(self, folder: Path) -> None:
-        """Read back what `save` wrote, in however many processes. Raises ValueError for another
-        base or other shapes."""
+        """Read back what `save` wrote, in however many processes.
+
+        Raises ValueError for another base, other shapes or another optimiser; nothing is changed.
+        """
         progress = Progress.model_validate_json((folder / f"{self.line}.json").read_text())
         if progress.start != self.start_print:
             raise ValueError(
                 f"{folder}: the {self.line} began from other weights than these; "
                 "load the base that the run's configuration names before restoring"
             )
-        with Kept(folder, self.line, "weights") as kept, torch.no_grad():
+        with (
+            Kept(folder, self.line, "weights") as kept,
+            Kept(folder, self.line, "moments") as moments,
+            torch.no_grad(),
+        ):
             _match(kept.shapes, self.held.weights, folder)
+            self.optimizer.check({key.split(".", 1)[0] for key in moments.shapes})
             for name, weight in self.held.weights.items():
                 weight.copy_(self.held.read(kept, name, weight))
-        self._restore_moments(folder)
+            self._restore_moments(moments)
         self.updates = progress.updates
         version = f"{self.line}@{progress.step}"
         self.version = Version(
@@ -160,14 +167,13 @@ class Trainee:
         self.discard()
         self.held.follow()
 
-    def _restore_moments(self, folder: Path) -> None:
-        with Kept(folder, self.line, "moments") as kept:
-            found: dict[str, dict[str, Tensor]] = {name: {} for name in self.held.weights}
-            for key in kept.shapes:
-                kind, name = key.split(".", 1)
-                found[name][kind] = self.held.read(kept, key, self.held.weights[name])
-            for name, weight in self.held.weights.items():
-                self.optimizer.put(weight, found[name])
+    def _restore_moments(self, kept: Kept) -> None:
+        found: dict[str, dict[str, Tensor]] = {name: {} for name in self.held.weights}
+        for key in kept.shapes:
+            kind, name = key.split(".", 1)
+            found[name][kind] = self.held.read(kept, key, self.held.weights[name])
+        for name, weight in self.held.weights.items():
+            self.optimizer.put(weight, found[name])
 
 
 def _causal(model: nn.Module) -> PreTrainedModel:

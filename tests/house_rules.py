@@ -70,6 +70,7 @@ FLOORS = {
     "pipeline.copies": 3,
     "pipeline.pruning": 3,
     "pipeline.team": 3,
+    "pipeline.saving": 3,
     "pipeline.kept": 3,
     "pipeline.optimizers": 3,
     "pipeline.spread": 3,

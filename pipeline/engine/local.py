@@ -98,9 +98,10 @@ class LocalEngine:
         return sample(self._reader, requests, how)
 
     @torch.inference_mode()
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        """Log-probabilities at temperature 1 of every target token, in order."""
-        return score(self._reader, requests, self._scoring())
+    def score(self, requests: Sequence[ScoreRequest], *, temperature: float = 1.0) -> list[Scores]:
+        """Log-probabilities of every target token, in order; at a temperature above 0 other than
+        1, what `sample` tells of tokens that it draws there."""
+        return score(self._reader, requests, self._scoring(), temperature)
 
     @torch.inference_mode()
     def confide(self, requests: Sequence[ScoreRequest]) -> list[Confidences]:

@@ -1,5 +1,6 @@
 """What is read off the logits from which a token was to come, at temperature 1 and in float32.
 
+Log-probabilities alone can be had at another temperature, to hold a sampler's against.
 A look takes logits [n, V] of any dtype and the tokens [n] that came, and gives one row of numbers
 [n] per kind: so scoring and confiding are one pass with two looks.
 """
@@ -17,9 +18,12 @@ Look = Callable[[Tensor, Tensor], Tensor]  # logits [n, V], tokens [n] -> [kinds
 CHUNK = 2**22  # logits held in float32 beside those of the model: 16 MB
 
 
-def logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Log-probability of each token, [1, n]."""
-    return -nn.functional.cross_entropy(logits.float(), tokens, reduction="none")[None]
+def logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probability of each token, [1, n], of the distribution drawn from at a temperature."""
+    logits = logits.float()
+    if temperature != 1.0:
+        logits = logits / temperature
+    return -nn.functional.cross_entropy(logits, tokens, reduction="none")[None]
 
 
 def confidences(words: int) -> Look:

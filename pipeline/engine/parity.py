@@ -3,12 +3,19 @@
 The prompts are longer than a block of keys (128 tokens on a CPU under vLLM) where the context
 allows, and always the same ones. So an engine that answers from keys of older weights does it here
 too, and an engine that ignores a load shows as soon as the weights have moved by the limit.
+
+It samples at a temperature other than 1, where what a token was drawn at is not what the logits
+alone say of it: an engine that tells the latter is right at 1, and at any other temperature its
+rollouts would be held against wrong ratios. Above 1, since there a model that is sure of its text
+is drawn elsewhere too: on the tiny base in bfloat16 that fault comes to a mismatch KL of 0.68 at
+1.5, and to 0.075 at 0.7.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -28,6 +35,7 @@ State = Mapping[str, Tensor]
 
 LONG, BEHIND, WRITTEN = 160, 16, 16  # tokens of a prompt, of what follows it, of a completion
 SEEDS = (11, 12)
+TEMPERATURE = 1.5
 TEXTS = (
     "Question: Ann has 12 apples and gives 5 of them to Ben. How many are left to her? Think step "
     "by step before you answer. She had 12, she gave 5 away, so 12 - 5 = 7 are left. The answer "
@@ -77,6 +85,14 @@ class Probe:
         ]
 
 
+class Reference(Protocol):
+    """The local engine, as far as others are held against it."""
+
+    def score(self, requests: Sequence[ScoreRequest], *, temperature: float = 1.0) -> list[Scores]:
+        """Log-probabilities at that temperature of every target token, in order."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Against:
     """What an engine is held against, and who is told.
@@ -84,21 +100,23 @@ class Against:
     name     the engine's
     line     whose weights it holds
     local    an engine of this process that reads these weights; kept for one comparison only
-    samples  whether the engine is asked to sample; one that only scores is compared by that alone
     tell     is handed every comparison, before a refusal is raised
     """
 
     name: str
     line: Line
-    local: Callable[[State], Engine]
+    local: Callable[[State], Reference]
     probe: Probe
     limits: Limits
     tell: Callable[[Parity], None]
-    samples: bool = True
 
 
 class EngineMismatch(RuntimeError):
-    """An engine does not answer as the weights do that it was handed."""
+    """An engine does not answer as the weights do that it was handed; parity: what it came to."""
+
+    def __init__(self, parity: Parity, held: str) -> None:
+        super().__init__(told(parity, held))
+        self.parity = parity
 
 
 class Paired:
@@ -129,12 +147,12 @@ class Paired:
         if self._unproven is None:
             return
         state, version = self._unproven
-        found = compare(self._engine, self._against.local(state), self._against)
+        found = compare(self._engine, self._against.local(state), self._against.probe)
         same = self._engine.version == version
         parity = _parity(self._against, version, found, same=same)
         self._against.tell(parity)
         if not parity.accepted:
-            raise EngineMismatch(told(parity, self._engine.version))
+            raise EngineMismatch(parity, self._engine.version)
         self._unproven = None
 
     def sample(
@@ -159,10 +177,9 @@ class Paired:
         self._engine.close()
 
 
-def compare(engine: Engine, local: Engine, against: Against) -> Figures:
+def compare(engine: Engine, local: Reference, probe: Probe) -> Figures:
     """Ask both the same, and say how far they are apart."""
-    fixed = against.probe.scoring()
-    sampled = _sampled(engine, local, against.probe) if against.samples else []
+    fixed, sampled = probe.scoring(), _sampled(engine, local, probe)
     return figures(sampled, _pairs(engine.score(fixed), local.score(fixed)))
 
 
@@ -189,15 +206,15 @@ def _parity(against: Against, version: str, found: Figures, *, same: bool) -> Pa
     return Parity(against.name, against.line, version, step, found, against.limits, accepted)
 
 
-def _sampled(engine: Engine, local: Engine, probe: Probe) -> list[Pair]:
+def _sampled(engine: Engine, local: Reference, probe: Probe) -> list[Pair]:
     """What the engine says of its own completions, and what the local one says of them."""
-    groups = engine.sample(probe.sampling(), max_tokens=WRITTEN, temperature=1.0)
+    groups = engine.sample(probe.sampling(), max_tokens=WRITTEN, temperature=TEMPERATURE)
     requests = [
         ScoreRequest(prompt, ((),), (tuple(sample.tokens for sample in group),))
         for prompt, group in zip(probe.prompts, groups, strict=True)
     ]
     own: list[Scores] = [(tuple(sample.logprobs for sample in group),) for group in groups]
-    return _pairs(own, local.score(requests))
+    return _pairs(own, local.score(requests, temperature=TEMPERATURE))
 
 
 def _pairs(engine: Sequence[Scores], local: Sequence[Scores]) -> list[Pair]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -54,12 +55,14 @@ class _Node:
     targets: list[_Target]
 
 
-def score(reader: Reader, requests: Sequence[ScoreRequest], how: Scoring) -> list[Scores]:
-    """Log-probabilities, at temperature 1 and in float32, of every target token, in order.
+def score(
+    reader: Reader, requests: Sequence[ScoreRequest], how: Scoring, temperature: float = 1.0
+) -> list[Scores]:
+    """Log-probabilities, at that temperature and in float32, of every target token, in order.
 
     Raises ValueError where a target has nothing before it, is empty, or does not fit the model.
     """
-    found = _look(reader, requests, how, logprobs)
+    found = _look(reader, requests, how, partial(logprobs, temperature=temperature))
     return [
         tuple(
             tuple(found[r, c, t][0] for t in range(len(targets)))

@@ -9,7 +9,6 @@ restart; what it then holds is read back and compared. Weights must be whole: Lo
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -24,12 +23,12 @@ from typing import TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.engine.process import EngineFailed as EngineFailed
 from pipeline.engine.process import Program
 from pipeline.ports import Confidences, Sample, SampleRequest, ScoreRequest, Scores
+from pipeline.saving import save_tensors
 
 PROGRAM = Path(__file__).with_name("vllm_child.py")
 MEMORY = Path("/dev/shm")  # weights go by way of memory where there is room
@@ -78,11 +77,6 @@ class Held(BaseModel):
     version: str
     weights: tuple[dict[str, str], ...]
 
-    @property
-    def checksum(self) -> str:
-        """SHA-256, in hex, of all names and digests."""
-        return hashlib.sha256(json.dumps(self.weights, sort_keys=True).encode()).hexdigest()
-
 
 _SAMPLES = TypeAdapter(list[Sample])
 _NUMBERS = TypeAdapter(list[tuple[float, ...]])
@@ -98,10 +92,11 @@ class ServedEngine:
     """
 
     def __init__(self, serving: Serving, *, eos_ids: frozenset[int], version: str) -> None:
-        self.serving, self.vllm = serving, ""
+        self.serving = serving
         self.held: Held | None = None
         self._ends, self._version = sorted(eos_ids), version
         self._plain: set[str] = set()  # what the workers hold under the names and bytes of ours
+        self._given: dict[str, set[str]] = {}  # digests of what they were given last, where needed
         self._scratch = Path(tempfile.mkdtemp(prefix="coclimb-engine-", dir=_roomy(serving.folder)))
         # -I: neither this project's modules nor its environment's reach the other environment
         command = [serving.python or sys.executable, "-I", str(serving.program)]
@@ -139,17 +134,18 @@ class ServedEngine:
         """
         if loose := [name for name in state if ".lora_" in name or ".base_layer." in name]:
             raise ValueError(f"weight {loose[0]} is of an adapter; merge it (policy.merged_state)")
+        before = self._begun()
         given = {n: w.detach().to("cpu", self.serving.dtype).contiguous() for n, w in state.items()}
         folder = self._scratch / "weights"
         folder.mkdir()
         try:
-            save_file(given, folder / "model.safetensors")
+            save_tensors(given, folder / "model.safetensors")
             told = self._ask({"do": "load", "folder": str(folder), "version": version})
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         self._version = version
         self.held = self._holds(told)
-        self._compare(given, self.held)
+        self._compare(given, self.held, changed=self.held.weights != before.weights)
 
     def sample(
         self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
@@ -216,10 +212,15 @@ class ServedEngine:
             "scratch": str(self._scratch),
         }
 
-    def _ask(self, message: Mapping[str, object]) -> dict[str, object]:
+    def _begun(self) -> Held:
+        """What it holds, once it has started."""
         if self.held is None:
             told = self._program.answer(self._starting, self._until, "engine.start_seconds")
-            self.held, self.vllm = self._holds(told), str(told.get("vllm", ""))
+            self.held = self._holds(told)
+        return self.held
+
+    def _ask(self, message: Mapping[str, object]) -> dict[str, object]:
+        self._begun()
         until = time.monotonic() + self.serving.answer_seconds
         number = self._program.tell(message, until)
         return self._program.answer(number, until, "engine.answer_seconds")
@@ -236,22 +237,30 @@ class ServedEngine:
             )
         return held
 
-    def _compare(self, given: Mapping[str, Tensor], held: Held) -> None:
+    def _compare(self, given: Mapping[str, Tensor], held: Held, *, changed: bool) -> None:
         """Refuse an engine that does not hold what it was given, as far as that can be seen.
 
-        Workers fuse and repack weights, and those are not compared. What they hold as it was given
-        once, such as embeddings and norms, must be as it was given ever after.
+        What workers hold as it was given once, such as embeddings and norms, must be as it was
+        given ever after. What they fuse has other bytes, which must change with what is given;
+        what they repack, as on a CPU, has none: there only the former is compared.
+
+        changed  whether they hold anything else than before
         """
-        shown = [(name, sha) for one in held.weights for name, sha in one.items() if sha != NOTHING]
-        seen = {name: sha for name, sha in shown if name in given}
+        shown = [(name, sha) for one in held.weights for name, sha in one.items()]
+        seen = {name: sha for name, sha in shown if name in given and sha != NOTHING}
+        whole = all(sha != NOTHING for _, sha in shown)
+        asked = list(given if whole else seen)
         with ThreadPoolExecutor(max_workers=4) as pool:
-            own = dict(zip(seen, pool.map(_digests, (given[name] for name in seen)), strict=True))
+            own = dict(zip(asked, pool.map(_digests, map(given.__getitem__, asked)), strict=True))
         same = {name for name, sha in seen.items() if sha in own[name]}
-        if lost := sorted(self._plain - same) or sorted(seen.keys() - same) * (not same):
+        moved = [name for name, digests in self._given.items() if own.get(name) != digests]
+        lost = sorted(self._plain - same) or sorted(seen.keys() - same) * (not same)
+        if lost := lost or moved * (not changed):
             raise self._program.failure(
                 f"does not hold the weights {self._version!r} that it was given: {lost[0]} differs"
             )
         self._plain |= same
+        self._given = own if whole else {}
 
     def _read(self, shape: TypeAdapter[list[T]], told: Mapping[str, object], count: int) -> list[T]:
         try:

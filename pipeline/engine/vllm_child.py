@@ -5,7 +5,7 @@ of JSON comes in, one goes out, each with the number of the message; whatever vL
 standard error. It ends when its standard input does, however the asker went, and takes vLLM's own
 processes along.
 
-    {"do": "start", ...} -> {"vllm": .., "version": .., "weights": [..]}
+    {"do": "start", ...} -> {"version": .., "weights": [..]}
     {"do": "sample", ...} -> {"rows": [{"tokens": [..], "logprobs": [..], "stop": ".."}, ..]}
     {"do": "score", ...} -> {"rows": [[logprob of the second token, of the third, ..], ..]}
     {"do": "load", ...} -> {"version": .., "weights": [..]}
@@ -52,6 +52,8 @@ QUIET = {
 }
 # without a GPU: 1 GiB of keys and values, and no compiler for a kernel that only counts ranks
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCH_COMPILE_DISABLE": "1"}
+
+STOPS = {"stop": "end", "length": "length"}  # how vLLM calls the two ways that a completion ends
 
 
 class Start(TypedDict):
@@ -121,9 +123,15 @@ class Served:
         for name, value in chosen.items():
             os.environ.setdefault(name, value)
         import vllm  # noqa: PLC0415 - it reads the environment that was just set
+        from vllm.platforms import current_platform  # noqa: PLC0415 - and so does this
 
+        # a CPU's settings on a GPU, or the other way round, would run and draw other rollouts
+        if current_platform.is_cpu() == gpu:
+            raise RuntimeError(
+                f"this vLLM {vllm.__version__} runs on {current_platform.device_type}, the run on "
+                f"{ask['device']} (model.device); have engine.python name a vLLM of that device"
+            )
         self.make_params = vllm.SamplingParams
-        self.vllm_version: str = vllm.__version__
         self.llm: LLM = vllm.LLM(
             ask["folder"],
             skip_tokenizer_init=True,
@@ -146,9 +154,6 @@ class Served:
         """Have vLLM mark what it writes from now on with this version."""
         self.llm.llm_engine.set_weight_version(version)
         self.version: str = self.llm.llm_engine.get_weight_version()
-
-    def start(self) -> dict[str, object]:
-        return {"vllm": self.vllm_version, **self.held()}
 
     def held(self) -> dict[str, object]:
         """The version that vLLM names, and the digests of what its workers hold."""
@@ -186,7 +191,9 @@ class Served:
         tokens = list(made.token_ids)
         if made.logprobs is None or list(made.logprobs.token_ids) != tokens:
             raise RuntimeError("vLLM's log-probabilities are not those of the tokens it wrote")
-        stop = "end" if made.finish_reason == "stop" else "length"
+        if made.finish_reason not in STOPS:  # "abort", "error": cut short by no rule of ours
+            raise RuntimeError(f"vLLM ended a completion by {made.finish_reason!r}")
+        stop = STOPS[made.finish_reason]
         return {"tokens": tokens, "logprobs": list(made.logprobs.logprobs), "stop": stop}
 
     def score(self, ask: ScoreAsk) -> dict[str, object]:
@@ -237,11 +244,13 @@ class Asks(threading.Thread):
         self.scratch = ""
 
     def run(self) -> None:
-        for line in sys.stdin.buffer:
-            self.waiting.put(json.loads(line))
-        if self.scratch:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-        end(0)
+        try:
+            for line in sys.stdin.buffer:
+                self.waiting.put(json.loads(line))
+        finally:  # the last line is cut where the asker was killed while it wrote
+            if self.scratch:
+                shutil.rmtree(self.scratch, ignore_errors=True)
+            end(0)
 
 
 def end(code: int) -> NoReturn:
@@ -281,7 +290,7 @@ def answers(asks: Asks) -> Iterator[dict[str, object]]:
     start = asks.waiting.get()
     asks.scratch = str(start["scratch"])
     served = Served(cast(Start, start))
-    yield {**served.start(), "number": start["number"]}
+    yield {**served.held(), "number": start["number"]}
     while True:
         ask = asks.waiting.get()
         yield {**answer(served, ask), "number": ask["number"]}

@@ -5,6 +5,7 @@ Run by accelerate's launcher as a module, with the group's folder as its argumen
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import queue
@@ -17,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 
 import torch.distributed as dist
-from safetensors.torch import save_file
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
@@ -42,10 +42,12 @@ from pipeline.learner import Lines
 from pipeline.order import lines_of
 from pipeline.policy import load_trainable
 from pipeline.ports import NonFinite
+from pipeline.saving import save_tensors
 from pipeline.team import Team, together
 from pipeline.types import Line, UpdateStats
 
 log = logging.getLogger("learner")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 ORPHANED = 3  # exit status of a process whose asker is gone
 
 
@@ -110,7 +112,7 @@ def main(folder: Path) -> None:
         log.info("holds %s of %s", ", ".join(lines.trainees), job.place)
         while (ask := wire.next()).do != "end":
             since = time.monotonic()
-            wire.say(work(lines, ask, team))
+            wire.say(work(lines, ask))
             log.info("%s in %.2f s", ask.do, time.monotonic() - since)
 
 
@@ -124,26 +126,38 @@ def build(job: Job, team: Team) -> Lines:
     return Lines(models, job.config, team)
 
 
-def work(lines: Lines, ask: Ask, team: Team) -> Answer:
-    """Do one thing. A step that is not finite and a refused checkpoint are answers; whatever else
-    fails ends the process."""
+def work(lines: Lines, ask: Ask) -> Answer:
+    """Do one thing. A step that is not finite, a refused checkpoint and a full disk are answers;
+    whatever else fails ends the process."""
     place, updates = Path(ask.place), dict[Line, UpdateStats]()
     try:
         if ask.do == "take":
             updates = lines.take(read_file(ORDERS, place))
         elif ask.do == "study":
             updates = lines.study(read_file(LESSONS, place))
-        elif ask.do == "state":
-            state = lines.state(ask.line)
-            if team.leads:
-                save_file({n: x.detach().cpu().contiguous() for n, x in state.items()}, place)
-        elif ask.do == "save":
-            lines.save(place)
         elif ask.do == "restore":
             return restored(lines, place)
+        elif ask.do in ("save", "state"):
+            return written(lines, ask)
     except NonFinite as error:
         return Answer(failed="not_finite", said=str(error))
     return told(lines, updates)
+
+
+def written(lines: Lines, ask: Ask) -> Answer:
+    """Write a checkpoint, or the weights where this process leads. Nobody waits for another one
+    from the first byte on, so the group outlives a disk that is full for some of them."""
+    place = Path(ask.place)
+    try:
+        if ask.do == "save":
+            lines.save(place)
+        elif state := lines.state(ask.line):  # none in a process that does not lead
+            save_tensors(state, place)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        return Answer(failed="full", said=f"{error.strerror}: {error.filename or place}")
+    return told(lines)
 
 
 def restored(lines: Lines, folder: Path) -> Answer:

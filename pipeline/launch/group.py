@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +176,7 @@ class Group:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _answers(self, asked: str, seconds: float) -> Answer:
-        """What all processes answer alike."""
+        """What the processes answer."""
         found: dict[int, Answer] = {}
         until = time.monotonic() + seconds
         while len(found) < self.size:
@@ -189,11 +189,12 @@ class Group:
             if time.monotonic() > until:
                 self._troubles.append(f"{asked} took more than {seconds:.0f} s")
                 self._fail(asked, found)
-        if any(answer != found[0] for answer in found.values()):
+        answer = agreed(found)
+        if answer is None:
             self._troubles.append(f"the processes have come apart: {found}")
             self._fail(asked, found)
         self._busy = False
-        return found[0]
+        return answer
 
     def _listen(self, process: Process, found: dict[int, Answer]) -> None:
         """Take in what a process says: who it is at first, then what became of an ask."""
@@ -247,3 +248,13 @@ class Group:
     def _wait(self, seconds: float) -> None:
         with suppress(subprocess.TimeoutExpired):
             self._launcher.wait(seconds)
+
+
+def agreed(found: Mapping[int, Answer]) -> Answer | None:
+    """What all processes answer alike, or the first whose disk is full: that changes nothing, so it
+    may be so for one alone. None where they have come apart."""
+    answers = [found[rank] for rank in sorted(found)]
+    full = [answer for answer in answers if answer.failed == "full"]
+    if full:
+        return full[0]
+    return answers[0] if all(answer == answers[0] for answer in answers) else None

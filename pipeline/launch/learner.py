@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,5 +80,7 @@ class Remote:
             raise NonFinite(answer.said)
         if answer.failed == "refused":
             raise ValueError(answer.said)
+        if answer.failed == "full":
+            raise OSError(errno.ENOSPC, answer.said)
         self._versions = answer.versions
         return answer

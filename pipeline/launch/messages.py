@@ -57,16 +57,17 @@ class Answer:
     """What became of an ask, or of the start.
 
     marks   per line, a number of all its weights where every process holds them; else ""
-    failed  "refused" and "not_finite" change nothing; after "error" the process ends
+    failed  "refused", "not_finite" and "full", of a disk, change nothing; after "error" the process
+            ends
     said    the failure's own words
 
-    All processes answer alike, or they have come apart.
+    All processes answer alike, or they have come apart; but a disk may be full for one alone.
     """
 
     updates: dict[Line, UpdateStats] = field(default_factory=dict)
     versions: dict[Line, Version] = field(default_factory=dict)
     marks: dict[Line, str] = field(default_factory=dict)
-    failed: Literal["", "refused", "not_finite", "error"] = ""
+    failed: Literal["", "refused", "not_finite", "full", "error"] = ""
     said: str = ""
 
 

@@ -104,9 +104,8 @@ class Whole:
             write_whole(folder, line, kind, tensors)
 
     def read(self, kept: Kept, name: str, like: Tensor) -> Tensor:
-        found = kept.read(name)
-        # a number, such as AdamW's count of steps, stays where it was kept
-        return found.to(like.device)
+        # AdamW's count of steps too: fused, it is read where the weights are
+        return kept.read(name).to(like.device)
 
 
 NOT_KEPT = (

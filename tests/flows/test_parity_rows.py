@@ -59,7 +59,7 @@ class Weighing:
             for request, group in zip(requests, made, strict=True)
         ]
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+    def score(self, requests: Sequence[ScoreRequest], *, temperature: float = 1.0) -> list[Scores]:
         return [
             tuple(
                 tuple(self.weigh(request.prompt + context, target) for target in targets)

@@ -145,13 +145,13 @@ def test_a_shared_prompt_is_read_once() -> None:
     assert sum(read) == 99 + 8 * 2  # all but its last token; then that one and the context
 
 
-def test_sampled_log_probabilities_are_the_scores_of_the_same_tokens() -> None:
+@pytest.mark.parametrize("heat", [0.3, 1.0, 1.5])
+def test_sampled_log_probabilities_are_the_scores_of_the_same_tokens(heat: float) -> None:
     engine = engine_of(tiny_model())
     prompt = (9, 8, 7)
-    (group,) = engine.sample([SampleRequest(prompt, (1, 2, 3))], max_tokens=20, temperature=1.0)
-    (scores,) = engine.score(
-        [ScoreRequest(prompt, ((),), (tuple(sample.tokens for sample in group),))]
-    )
+    (group,) = engine.sample([SampleRequest(prompt, (1, 2, 3))], max_tokens=20, temperature=heat)
+    request = ScoreRequest(prompt, ((),), (tuple(sample.tokens for sample in group),))
+    (scores,) = engine.score([request], temperature=heat)
     for sample, found in zip(group, scores[0], strict=True):
         torch.testing.assert_close(found, sample.logprobs, atol=1e-5, rtol=0.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -28,6 +29,7 @@ from pipeline.engine.sampling import pick, streams
 from pipeline.parity import CAP, Limits, Parity, difference, figures, mismatch_kl
 from pipeline.policy import borrowed, encode, merged_state
 from pipeline.ports import Sample, SampleRequest, ScoreRequest, Scores
+from pipeline.types import Line
 from tests.tiny import tiny_model, tiny_tokenizer
 
 VOCAB, BLOCK = 264, 128
@@ -128,7 +130,6 @@ class Honest:
     def __init__(self) -> None:
         self.model = tiny_model(vocab=VOCAB)
         self.inner = LocalEngine(self.model, eos_ids=frozenset({1}), pad_id=0, version="solver@0")
-        self.sampled = self.scored = 0
         self.closed = False
 
     @property
@@ -141,11 +142,9 @@ class Honest:
     def sample(
         self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
     ) -> list[tuple[Sample, ...]]:
-        self.sampled += 1
         return self.inner.sample(requests, max_tokens=max_tokens, temperature=temperature)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
-        self.scored += 1
         return self.inner.score(requests)
 
     def confide(self, requests: Sequence[ScoreRequest]):
@@ -194,21 +193,24 @@ class Caching(Honest):
         self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
     ) -> list[tuple[Sample, ...]]:
         return [
-            tuple(self._draw(request.prompt, seed, max_tokens) for seed in request.seeds)
+            tuple(
+                self._draw(request.prompt, streams([seed], max_tokens)[0], temperature)
+                for seed in request.seeds
+            )
             for request in requests
         ]
 
-    def _draw(self, prompt: tuple[int, ...], seed: int, max_tokens: int) -> Sample:
+    def _draw(self, prompt: tuple[int, ...], uniforms: Sequence[float], heat: float) -> Sample:
         first, rest = prompt[:BLOCK], torch.tensor([prompt[BLOCK:]])
         if first not in self.blocks:
             self.blocks[first] = self.reader.empty(1, BLOCK)
             ids = torch.tensor([first])
             self.blocks[first].read(ids, torch.ones_like(ids, dtype=torch.bool))
-        rows = self.blocks[first].repeat(torch.tensor([0]), len(prompt) + max_tokens)
+        rows = self.blocks[first].repeat(torch.tensor([0]), len(prompt) + len(uniforms))
         logits = rows.last_logits(rest, torch.ones_like(rest, dtype=torch.bool))
         tokens, logprobs = [], []
-        for uniform in streams([seed], max_tokens)[0]:
-            token, logprob = pick(logits, torch.tensor([uniform]), 1.0)
+        for uniform in uniforms:
+            token, logprob = pick(logits, torch.tensor([uniform]), heat)
             tokens.append(int(token))
             logprobs.append(float(logprob))
             if tokens[-1] == 1:
@@ -217,10 +219,35 @@ class Caching(Honest):
         return Sample(tuple(tokens), tuple(logprobs), "length")
 
 
-def pair(engine: Honest, told: list[Parity], *, samples: bool = True) -> Paired:
-    against = Against(
-        "served", "solver", local, PROBE, Limits.of(EngineConfig(), "float32"), told.append, samples
-    )
+class Straying(Honest):
+    """Scores by the weights it was handed, and samples by others."""
+
+    def sample(
+        self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
+    ) -> list[tuple[Sample, ...]]:
+        return local(weights(0)).sample(requests, max_tokens=max_tokens, temperature=temperature)
+
+
+class Raw(Honest):
+    """Tells of a completion what the logits alone say, whatever the temperature."""
+
+    def sample(
+        self, requests: Sequence[SampleRequest], *, max_tokens: int, temperature: float
+    ) -> list[tuple[Sample, ...]]:
+        made = super().sample(requests, max_tokens=max_tokens, temperature=temperature)
+        asked = [
+            ScoreRequest(request.prompt, ((),), (tuple(sample.tokens for sample in group),))
+            for request, group in zip(requests, made, strict=True)
+        ]
+        return [
+            tuple(replace(s, logprobs=n) for s, n in zip(group, told, strict=True))
+            for group, [told] in zip(made, self.score(asked), strict=True)
+        ]
+
+
+def pair(engine: Honest, told: list[Parity], line: Line = "solver") -> Paired:
+    limits = Limits.of(EngineConfig(), "float32")
+    against = Against("served", line, local, PROBE, limits, told.append)
     return Paired(engine, weights(0), against)
 
 
@@ -290,13 +317,23 @@ def test_keys_of_older_weights_are_found_and_dropping_them_mends_it() -> None:
     assert stale[1].figures.mismatch_kl > stale[1].limits.kl
 
 
-def test_an_engine_that_only_scores_is_never_asked_to_sample() -> None:
+def test_the_proxys_engine_is_refused_for_what_it_samples_though_it_scores_well() -> None:
     told: list[Parity] = []
-    engine = Honest()
-    paired = pair(engine, told, samples=False)
-    paired.load(weights(2), "proxy@4")
-    assert (engine.sampled, engine.scored) == (0, 1)
-    assert (told[0].figures.mismatch_kl, told[0].step, told[0].accepted) == (None, 4, True)
+    paired = pair(Straying(), told, "proxy")
+    with pytest.raises(EngineMismatch, match="does not answer as proxy@4"):
+        paired.load(weights(2), "proxy@4")
+    assert (told[0].line, told[0].step, told[0].accepted) == ("proxy", 4, False)
+
+
+def test_an_engine_that_tells_log_probabilities_of_another_temperature_is_refused() -> None:
+    told: list[Parity] = []
+    with pytest.raises(EngineMismatch):
+        pair(Raw(), told).prove()
+    assert told[0].figures.max_difference > 100 * told[0].limits.difference
+    ask = [SampleRequest((5, 6), (1,))]
+    [[raw]] = Raw().sample(ask, max_tokens=8, temperature=1.0)
+    [[honest]] = Honest().sample(ask, max_tokens=8, temperature=1.0)
+    assert raw.logprobs == pytest.approx(honest.logprobs, abs=1e-5)  # at 1 nothing shows
 
 
 def test_weights_in_bfloat16_pass_the_limits_of_their_format_alone() -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.engine.process import last_words
-from pipeline.engine.served import PROGRAM, EngineFailed, NotServed, ServedEngine, Serving
+from pipeline.engine.served import EngineFailed, NotServed, ServedEngine, Serving
 from pipeline.policy import merged_state, wrap_lora
 from pipeline.ports import SampleRequest, ScoreRequest
 from tests.tiny import tiny_model
@@ -29,8 +26,16 @@ def take(folder):
     size = int.from_bytes(data[:8], "little")
     for name, entry in json.loads(data[8:8 + size]).items():
         first, last = entry["data_offsets"]
-        held[name] = hashlib.sha256(data[8 + size + first:8 + size + last]).hexdigest()
-        held["its dtype"], held["its folder"] = entry["dtype"], folder
+        sha = hashlib.sha256(data[8 + size + first:8 + size + last]).hexdigest()
+        if "proj" not in name or not tricks & {"fused", "packed"}:
+            held[name] = sha
+        elif "packed" in tricks:
+            held["packed " + name] = hashlib.sha256().hexdigest()
+        elif not ("stuck" in tricks and "fused " + name in held):
+            held["fused " + name] = "fused " + sha
+        held["its dtype"] = entry["dtype"]
+    if "tell" in tricks:
+        held["its folder"] = folder
 
 def sample(ask):
     if "fall" in tricks:
@@ -57,7 +62,7 @@ def answer(ask):
     if ask["do"] == "load" and not ("keep" in tricks and held):
         take(ask["folder"])
     stays = ask["do"] == "load" and "stay" in tricks
-    return {"vllm": "0", "version": "solver@0" if stays else ask["version"], "weights": [held]}
+    return {"version": "solver@0" if stays else ask["version"], "weights": [held]}
 
 if "worker" in tricks:
     subprocess.Popen(["sleep", "600"])
@@ -184,9 +189,9 @@ def test_weights_go_over_and_what_is_held_is_read_back(served: Engines) -> None:
     before = engine.held
     engine.load(moved(1.0), "solver@2")
     assert engine.held.version == "solver@2"
-    assert engine.held.checksum != before.checksum
+    assert engine.held.weights != before.weights
     engine.load(STATE, "solver@3")
-    assert engine.held.checksum == before.checksum
+    assert engine.held.weights == before.weights
 
 
 def test_weights_go_over_in_the_engines_own_format(served: Engines) -> None:
@@ -197,7 +202,7 @@ def test_weights_go_over_in_the_engines_own_format(served: Engines) -> None:
 
 
 def test_the_file_of_weights_is_gone_once_they_are_held(served: Engines) -> None:
-    engine = served()
+    engine = served("tell")
     engine.load(STATE, "solver@1")
     assert engine.held is not None
     folder = Path(engine.held.weights[0]["its folder"])
@@ -220,20 +225,46 @@ def test_weights_that_were_not_taken_are_refused(served: Engines) -> None:
         engine.load(moved(1.0), "solver@2")
 
 
-def test_weights_go_over_with_their_adapters_merged(served: Engines) -> None:
-    engine = served()
-    engine.load(STATE, "solver@1")
-    assert engine.held is not None
-    before = engine.held.weights[0]
+def adapted() -> torch.nn.Module:
+    """The model of `STATE` under adapters that have moved."""
     wrapped = wrap_lora(tiny_model(), 2, 4.0)
     with torch.no_grad():
         for name, weight in wrapped.named_parameters():
             if "lora_B" in name:
                 weight.fill_(0.5)
+    return wrapped
+
+
+def test_a_load_that_fused_weights_ignore_is_refused_though_all_others_are_as_given(
+    served: Engines,
+) -> None:
+    engine = served("fused", "stuck")
+    engine.load(STATE, "solver@1")
+    engine.load(STATE, "solver@2")  # the same again changes nothing, and may
+    with pytest.raises(
+        EngineFailed, match=r"does not hold the weights 'solver@3'.*_proj.* differs"
+    ):
+        engine.load(merged_state(adapted()), "solver@3")
+
+
+@pytest.mark.parametrize("kept", ["fused", "packed"])
+def test_weights_that_a_worker_fuses_or_repacks_are_taken(served: Engines, kept: str) -> None:
+    engine = served(kept)
+    for step, state in enumerate((STATE, merged_state(adapted()), STATE), 1):
+        engine.load(state, f"solver@{step}")
+    assert engine.version == "solver@3"
+
+
+def test_weights_go_over_with_their_adapters_merged(served: Engines) -> None:
+    engine = served()
+    engine.load(STATE, "solver@1")
+    assert engine.held is not None
+    before = engine.held.weights[0]
+    wrapped = adapted()
     engine.load(merged_state(wrapped), "solver@2")
     after = engine.held.weights[0]
-    adapted = {name for name in STATE if before[name] != after[name]}
-    assert adapted == {name for name in STATE if "proj" in name}
+    changed = {name for name in STATE if before[name] != after[name]}
+    assert changed == {name for name in STATE if "proj" in name}
     with pytest.raises(ValueError, match="merge it"):
         engine.load(dict(wrapped.named_parameters()), "solver@3")
 
@@ -326,48 +357,3 @@ def test_closing_leaves_no_process_and_no_log(served: Engines) -> None:
     assert not log.exists()
     with pytest.raises(EngineFailed, match="closed"):
         engine.sample(ASK, max_tokens=1, temperature=1.0)
-
-
-ASKER = """
-import sys
-from pathlib import Path
-import torch
-from pipeline.engine.served import ServedEngine, Serving
-serving = Serving(
-    "", Path(sys.argv[1]), "cpu", torch.float32, 40, 0.4, 60.0, 60.0, Path(sys.argv[2])
-)
-engine = ServedEngine(serving, eos_ids=frozenset({1}), version="solver@0")
-print(engine.process, engine.log, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_the_real_program_ends_with_an_asker_that_is_killed(tmp_path: Path) -> None:
-    waits = "import subprocess, time; subprocess.Popen(['sleep', '600']); time.sleep(600)  #"
-    waiting = tmp_path / "waiting.py"
-    waiting.write_text(PROGRAM.read_text().replace("import vllm  #", waits))  # busy starting
-    asker = subprocess.Popen(
-        [sys.executable, "-c", ASKER, str(tmp_path), str(waiting)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert asker.stdout is not None
-    pid, log = asker.stdout.readline().split()
-    try:
-        assert wait_until(lambda: len(left(int(pid))) == 2)
-        asker.kill()
-        asker.communicate()
-        assert wait_until(lambda: not left(int(pid)))
-    finally:
-        asker.kill()
-        Path(log).unlink()
-
-
-def wait_until(true: object) -> bool:
-    """Whether something became true within half a minute."""
-    assert callable(true)
-    until = time.monotonic() + 30
-    while not true() and time.monotonic() < until:
-        time.sleep(0.05)
-    return bool(true())

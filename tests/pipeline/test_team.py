@@ -237,10 +237,42 @@ def test_moments_in_eight_bits_are_kept_and_put_back():
     assert weights[0] not in second.state
 
 
-def test_moments_of_another_optimiser_are_refused():
+def test_moments_of_a_weight_that_was_kept_in_more_bits_are_refused():
     weights = [torch.zeros(4)]
+    moments = {"step": torch.tensor(1), "state1": torch.zeros(4)}
     with pytest.raises(ValueError, match="not written by this optimiser"):
-        EightBit(Quantised(weights)).put(weights[0], {"exp_avg": torch.zeros(4)})
+        EightBit(Quantised(weights)).put(weights[0], moments)
+
+
+def in_eight_bits() -> Trainee:
+    """A line whose moments are kept in 8 bits, after a step."""
+    trainee = Trainee("solver", tiny_model(), config())
+    trainee.optimizer = EightBit(Quantised(list(trainee.held.weights.values())))
+    trainee.optimizer.step(1e-3)
+    return trainee
+
+
+def in_full() -> Trainee:
+    """The same line, its moments kept as its weights are, after a step."""
+    trainee = Trainee("solver", tiny_model(), config())
+    for weight in trainee.held.weights.values():
+        weight.grad = torch.ones_like(weight)
+    trainee.optimizer.step(1e-3)
+    return trainee
+
+
+@pytest.mark.parametrize(("wrote", "reads"), [(in_eight_bits, in_full), (in_full, in_eight_bits)])
+def test_moments_of_another_optimiser_are_refused_before_any_weight_is_touched(
+    wrote: Callable[[], Trainee], reads: Callable[[], Trainee], tmp_path: Path
+):
+    wrote().save(tmp_path)
+    trainee = reads()
+    before = {name: weight.clone() for name, weight in trainee.state().items()}
+    with pytest.raises(ValueError, match=r"not written by this optimiser.*learner\.optimizer"):
+        trainee.restore(tmp_path)
+    assert all(weight.equal(before[name]) for name, weight in trainee.state().items())
+    reads().save(tmp_path)
+    trainee.restore(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_8bit"])

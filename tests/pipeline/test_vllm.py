@@ -202,14 +202,13 @@ def test_old_weights_would_answer_without_the_reset_of_the_prefix_cache(
         engine.close()
 
 
-def test_vllm_says_what_it_is_and_what_it_holds(served: ServedEngine) -> None:
-    assert served.vllm.count(".") >= 2
+def test_vllm_says_what_it_holds(served: ServedEngine) -> None:
     assert served.held is not None
-    first = served.held.checksum
+    first = served.held.weights
     served.load(moved(2), "solver@2")
-    assert served.held.checksum != first
+    assert served.held.weights != first
     served.load(base(), "solver@3")
-    assert served.held.checksum == first
+    assert served.held.weights == first
 
 
 def test_what_vllm_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
