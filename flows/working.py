@@ -34,6 +34,7 @@ from store import work as queue
 from store.claims import ERRORS
 from store.database import Store
 from store.errors import StoreError
+from store.parities import record_parities
 
 FIRST_LEASE = 60.0  # seconds, until a run's own configuration says how many
 SHORTEST, LONGEST = 0.02, 0.25  # seconds between two looks for an item
@@ -174,12 +175,14 @@ class Worker:
         except StoreError:
             raise
         except FAULTS as error:
+            record_parities(self.store, claim, self.hands.compared())
             if self._renew(claim):
                 queue.give_back(self.store, claim, _told(error))
                 self._fail(claim, _told(error))
             else:  # the run may have gone on, and its weights with it
                 self._lose()
             return
+        record_parities(self.store, claim, self.hands.compared())
         if queue.finish(self.store, claim, made.answer, made.weights):
             self._count(items=1, rows=claim.item.rows, seconds=time.monotonic() - began)
             self._claim, self._faults = None, 0
