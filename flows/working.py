@@ -6,6 +6,7 @@ Killed or frozen, it loses that one item to another; whatever it answers too lat
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -135,14 +136,9 @@ class Worker:
         try:
             ended = self._work()
         except Interrupted as error:
-            self._leave("")
             ended = str(error)
-        except (StoreError, DBAPIError):
-            self._leave("")
-            raise
-        except BaseException as error:  # raised on: whatever it is, the item shall not wait for it
-            self._leave(_told(error))
-            raise
+        finally:
+            self._leave(sys.exception())
         self.tally = replace(self.tally, ended=ended)
         self.say(f"{ended}: {self.tally.told()}")
         return self.tally
@@ -207,15 +203,19 @@ class Worker:
         self._claim = None
         self._count(lost=1)
 
-    def _leave(self, error: str) -> None:
-        """Let another have the item at hand at once, unless the store does not answer in time."""
+    def _leave(self, error: BaseException | None) -> None:
+        """Let another have the item at hand at once, unless the store does not answer in time.
+
+        error  what ends this worker; the store's own is none of the item's
+        """
         claim = self._claim
         if claim is None:
             return
+        said = "" if error is None or isinstance(error, (StoreError, DBAPIError)) else _told(error)
 
         def give_back() -> None:
             with suppress(StoreError, DBAPIError):
-                queue.give_back(self.store.within(LEAVING), claim, error)
+                queue.give_back(self.store.within(LEAVING), claim, said)
 
         last = threading.Thread(target=give_back, name="leaving", daemon=True)
         with deaf():
