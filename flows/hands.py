@@ -20,6 +20,7 @@ from pipeline.checkpoint import TEMPORARY
 from pipeline.config import RunConfig
 from pipeline.engine.messages import answer
 from pipeline.items import Item, WeightsFile
+from pipeline.parity import Parity
 from pipeline.ports import WeightedEngine
 from pipeline.published import fetch
 
@@ -30,7 +31,12 @@ _FILE = re.compile(
 
 
 class Makers(Protocol):
-    """Makes the engines of a configuration, as `flows.engines.Engines` does."""
+    """Makes the engines of a configuration, as `flows.engines.Engines` does.
+
+    parities  what the engines came to against the local one, in order, until someone clears it
+    """
+
+    parities: list[Parity]
 
     def bare(self, line: str) -> WeightedEngine:
         """What answers under a line's weights."""
@@ -102,6 +108,14 @@ class Hands:
         """What a line's engine answers under: the weights it took last, if it says so too."""
         held, version = self._holds[line], self._engines[line].version
         return held.sha256 if held.version == version else version
+
+    def compared(self) -> list[Parity]:
+        """What the engines came to against the local one since this was last asked."""
+        if self._made is None:
+            return []
+        made = self._made[1]
+        told, made.parities[:] = list(made.parities), []
+        return told
 
     def close(self) -> None:
         """Put everything down; the next item has engines made anew."""

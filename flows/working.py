@@ -6,6 +6,7 @@ Killed or frozen, it loses that one item to another; whatever it answers too lat
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ from store import work as queue
 from store.claims import ERRORS
 from store.database import Store
 from store.errors import StoreError
+from store.parities import record_parities
 
 FIRST_LEASE = 60.0  # seconds, until a run's own configuration says how many
 SHORTEST, LONGEST = 0.02, 0.25  # seconds between two looks for an item
@@ -134,14 +136,9 @@ class Worker:
         try:
             ended = self._work()
         except Interrupted as error:
-            self._leave("")
             ended = str(error)
-        except (StoreError, DBAPIError):
-            self._leave("")
-            raise
-        except BaseException as error:  # raised on: whatever it is, the item shall not wait for it
-            self._leave(_told(error))
-            raise
+        finally:
+            self._leave(sys.exception())
         self.tally = replace(self.tally, ended=ended)
         self.say(f"{ended}: {self.tally.told()}")
         return self.tally
@@ -174,12 +171,14 @@ class Worker:
         except StoreError:
             raise
         except FAULTS as error:
+            record_parities(self.store, claim, self.hands.compared())
             if self._renew(claim):
                 queue.give_back(self.store, claim, _told(error))
                 self._fail(claim, _told(error))
             else:  # the run may have gone on, and its weights with it
                 self._lose()
             return
+        record_parities(self.store, claim, self.hands.compared())
         if queue.finish(self.store, claim, made.answer, made.weights):
             self._count(items=1, rows=claim.item.rows, seconds=time.monotonic() - began)
             self._claim, self._faults = None, 0
@@ -204,15 +203,19 @@ class Worker:
         self._claim = None
         self._count(lost=1)
 
-    def _leave(self, error: str) -> None:
-        """Let another have the item at hand at once, unless the store does not answer in time."""
+    def _leave(self, error: BaseException | None) -> None:
+        """Let another have the item at hand at once, unless the store does not answer in time.
+
+        error  what ends this worker; the store's own is none of the item's
+        """
         claim = self._claim
         if claim is None:
             return
+        said = "" if error is None or isinstance(error, (StoreError, DBAPIError)) else _told(error)
 
         def give_back() -> None:
             with suppress(StoreError, DBAPIError):
-                queue.give_back(self.store.within(LEAVING), claim, error)
+                queue.give_back(self.store.within(LEAVING), claim, said)
 
         last = threading.Thread(target=give_back, name="leaving", daemon=True)
         with deaf():

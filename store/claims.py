@@ -198,6 +198,12 @@ def _locked(session: Session, claim: Claim) -> WorkItemRow:
     return row
 
 
+def holds(session: Session, claim: Claim) -> bool:
+    """Whether the item belongs to this claim, and stays so until the transaction ends."""
+    row = _locked(session, claim)
+    return _is_newest(row, claim) and row.state == "claimed"
+
+
 def _is_newest(row: WorkItemRow, claim: Claim) -> bool:
     return (row.worker, row.number) == (claim.worker, claim.number)
 

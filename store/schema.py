@@ -274,7 +274,8 @@ class ParityRow(Base):
     __table_args__ = (one_of("line", get_args(Line)),)
 
     run_id: Mapped[str] = run_key()
-    position: Mapped[int] = mapped_column(primary_key=True)  # order of recording, from 1
+    worker: Mapped[str] = mapped_column(primary_key=True, server_default="")  # "": the run itself
+    position: Mapped[int] = mapped_column(primary_key=True)  # order of recording by it, from 1
     engine: Mapped[str]
     line: Mapped[str]
     version: Mapped[str]  # no key: a refused one is of no step that was committed

@@ -120,6 +120,7 @@ class Script:
 
     config: RunConfig
     outlet: Outlet = field(default_factory=Outlet)
+    parities: list[Parity] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.prompts = Prompts(tiny_tokenizer(), self.config.tags, "plain")

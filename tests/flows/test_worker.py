@@ -18,7 +18,9 @@ from flows.owning import Interrupted
 from flows.working import Shift, Worker
 from pipeline.config import RunConfig
 from pipeline.engine.messages import score_item
+from pipeline.engine.parity import EngineMismatch
 from pipeline.items import Item, WeightsFile
+from pipeline.parity import Figures, Limits, Parity
 from pipeline.policy import merged_state
 from pipeline.ports import ScoreRequest, WeightedEngine
 from pipeline.published import Published
@@ -27,6 +29,7 @@ from store import work as queue
 from store.database import Lease
 from store.errors import Unreachable
 from store.leases import acquire_lease
+from store.parities import parities
 from store.places import record_place
 from store.schema import WorkItemRow
 from tests.flows.scripted import SMALL, Bench, Script
@@ -165,6 +168,45 @@ def test_answers_under_other_weights_are_refused_and_counted_and_end_their_worke
     assert (desk.tally().foreign, desk.tally().open) == (2, 1)
     able = desk.worker(Hands(desk.bench.home, "able", Script), "able")
     assert able.work().items == 1
+
+
+class Comparing(Told):
+    """Hands whose engine is compared with the local one before it answers."""
+
+    def __init__(self, bench: Bench, accepted: bool) -> None:
+        super().__init__(bench)
+        found, limits = Figures(96, 0.25, 0.01, 0.4), Limits(1e-4, 0.05)
+        self.found = [Parity("vllm", "solver", "solver@1", 1, found, limits, accepted)]
+
+    def compared(self) -> list[Parity]:
+        told, self.found = self.found, []
+        return told
+
+    def answer(self, job: Job, item: Item) -> Made:
+        if self.found and not self.found[0].accepted:
+            raise EngineMismatch("vllm does not answer as solver@1 does")
+        return super().answer(job, item)
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_a_workers_engine_came_to_is_a_row_of_the_run(
+    desk: Desk, quick: None, accepted: bool
+) -> None:
+    desk.put("i")
+    assert desk.worker(Comparing(desk.bench, accepted)).work().items == 1
+    rows = parities(desk.bench.store, desk.bench.run)
+    assert [(row["worker"], row["accepted"]) for row in rows] == [("worker", accepted)]
+
+
+def test_hands_tell_each_comparison_once(desk: Desk) -> None:
+    script = Script(under())
+    hands = Hands(desk.bench.home, "hands", lambda config: script)
+    assert hands.compared() == []
+    with pytest.raises(BadShared):
+        hands.answer(Job(under(), 1), Item("i", WEIGHTS, "score", 1, b""))
+    script.parities += Comparing(desk.bench, True).found
+    assert [parity.version for parity in hands.compared()] == ["solver@1"]
+    assert hands.compared() == script.parities == []
 
 
 class Broken(Told):
