@@ -18,7 +18,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.config import TagsConfig
-from pipeline.transcript import Blocks
+from pipeline.text.transcript import Blocks
 from pipeline.types import Rollout
 
 Style = Literal["plain", "instructed", "chat"]

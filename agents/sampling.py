@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agents.prompts import Prompts
 from pipeline.ports import Engine, Sample, SampleRequest
-from pipeline.transcript import Blocks, parse
+from pipeline.text.transcript import Blocks, parse
 from pipeline.types import Group, Role, Rollout, Task
 
 

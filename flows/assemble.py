@@ -18,9 +18,9 @@ from agents.verifiers.panel import Panel
 from agents.verifiers.tools import Tools
 from flows.bases import TINY as TINY
 from flows.bases import Bases, place_of, style_of
-from flows.data import prepare
 from flows.engines import Engines, context_of
 from flows.home import find_home
+from flows.sources.rows import prepare
 from pipeline import meters
 from pipeline.batch import Splice
 from pipeline.config import RunConfig
@@ -31,19 +31,19 @@ from pipeline.environments.rule_world import RuleWorld
 from pipeline.environments.table import Table
 from pipeline.evaluation.exam import Exam, PoolGroup
 from pipeline.evaluation.verifier import named_part, pool_figure
-from pipeline.launch.group import Launch
-from pipeline.launch.learner import LaunchedLearner
-from pipeline.launch.messages import Device, Job
-from pipeline.learner import PolicyLearner
-from pipeline.order import lines_of
-from pipeline.ordered import Ordered
-from pipeline.parity import Parity
-from pipeline.policy import (
+from pipeline.learning.launch.group import Launch
+from pipeline.learning.launch.learner import LaunchedLearner
+from pipeline.learning.launch.messages import Device, Job
+from pipeline.learning.learner import PolicyLearner
+from pipeline.learning.order import lines_of
+from pipeline.learning.ordered import Ordered
+from pipeline.models.policy import (
     check_fragments,
     load_reader,
 )
+from pipeline.models.proxy import WeightProxy
+from pipeline.parity import Parity
 from pipeline.ports import Engine, Generator, Meter, Verifier, WeightedEngine
-from pipeline.proxy import WeightProxy
 from pipeline.rewards.checks import refuse
 from pipeline.types import Line, PoolFigure, Remembered, Task
 
@@ -99,7 +99,7 @@ def assemble(config: RunConfig, logs: Path | None = None) -> Parts:
     logs  folder for what other processes put out; None for that of the home one would be in
     Raises BadModel for a base that cannot be used, Contradiction for rewards that cannot be as the
     settings have them, EngineMismatch for a scorer that does not answer as the base does, and the
-    errors of `flows.data` for a file. No process is left then.
+    errors of `flows.sources.rows` for a file. No process is left then.
     """
     refuse(config)
     engines = Engines(Bases(config.model), config)

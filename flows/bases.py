@@ -13,7 +13,8 @@ from agents.prompts import Style
 from flows.errors import Refusal
 from pipeline.config import ModelConfig
 from pipeline.engine.local import LocalEngine
-from pipeline.policy import (
+from pipeline.files.published import Format
+from pipeline.models.policy import (
     DTYPES,
     State,
     borrowed,
@@ -26,7 +27,6 @@ from pipeline.policy import (
     replica,
 )
 from pipeline.ports import WeightedEngine
-from pipeline.published import Format
 
 TINY = Path(__file__).resolve().parent.parent / "pipeline" / "worlds" / "tiny_base"
 

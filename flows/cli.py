@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from flows import commands_climb, commands_deploy, commands_look, commands_study, commands_work
-from flows.edge import Edge
+from flows.commands import climb, deploy, look, study, work
+from flows.commands.edge import Edge
 from flows.home import find_home
 
 app = typer.Typer(
@@ -27,29 +27,29 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "run": commands_climb.run,
-    "resume": commands_climb.resume,
-    "fork": commands_climb.fork,
-    "train": commands_climb.train,
-    "deploy": commands_deploy.deploy,
-    "worker": commands_work.worker,
-    "runs": commands_look.runs,
-    "rounds": commands_look.rounds,
-    "tasks": commands_look.tasks,
-    "rollouts": commands_look.rollouts,
-    "lineage": commands_look.lineage,
-    "probe": commands_look.probe,
-    "passk": commands_study.passk,
-    "compare": commands_study.compare,
-    "replay": commands_study.replay,
-    "methods": commands_study.methods,
-    "attack": commands_study.attack,
-    "import": commands_study.import_,
-    "export": commands_study.export,
-    "workers": commands_look.workers,
-    "verify": commands_look.verify,
-    "doctor": commands_look.doctor,
-    "init": commands_look.init,
+    "run": climb.run,
+    "resume": climb.resume,
+    "fork": climb.fork,
+    "train": climb.train,
+    "deploy": deploy.deploy,
+    "worker": work.worker,
+    "runs": look.runs,
+    "rounds": look.rounds,
+    "tasks": look.tasks,
+    "rollouts": look.rollouts,
+    "lineage": look.lineage,
+    "probe": look.probe,
+    "passk": study.passk,
+    "compare": study.compare,
+    "replay": study.replay,
+    "methods": study.methods,
+    "attack": study.attack,
+    "import": study.import_,
+    "export": study.export,
+    "workers": look.workers,
+    "verify": look.verify,
+    "doctor": look.doctor,
+    "init": look.init,
 }
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flows.home import Home
-from pipeline.checkpoint import MANIFEST, BadCheckpoint, Checkpoint, verify_checkpoint
 from pipeline.config import RunConfig, recorded
-from pipeline.copies import Copies, copy_of
-from pipeline.pruning import sweep
-from pipeline.shared import SharedFolder, Unanswered
+from pipeline.files.checkpoint import MANIFEST, BadCheckpoint, Checkpoint, verify_checkpoint
+from pipeline.files.copies import Copies, copy_of
+from pipeline.files.pruning import sweep
+from pipeline.files.shared import SharedFolder, Unanswered
 from store import questions
 from store.database import Store
 from store.points import Point

@@ -12,9 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flows.figures import RoundFigures
+from flows.looks.figures import RoundFigures
+from flows.looks.report import axes_line, axes_table
 from flows.progress import Plan
-from flows.report import axes_line, axes_table
 from pipeline.types import StepRecord
 
 WORDS = {

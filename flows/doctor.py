@@ -22,9 +22,9 @@ from flows.assemble import TINY
 from flows.environment import EXTRAS, PACKAGES, installed
 from flows.errors import FAILED, printable
 from flows.home import Home, make_home
-from flows.report import as_json, console
+from flows.looks.report import as_json, console
 from flows.server import ADDRESS
-from pipeline.model_folder import BadModel, check_folder
+from pipeline.models.folder import BadModel, check_folder
 from store.database import Store
 from store.errors import StoreError
 from store.health import OLDEST, PER_PROCESS, Health, health_of

@@ -22,9 +22,9 @@ from flows.environment import installed
 from flows.errors import Refusal
 from pipeline.config import RunConfig
 from pipeline.engine.parity import EngineMismatch, Paired
-from pipeline.model_folder import BadModel
+from pipeline.models.folder import BadModel
+from pipeline.models.policy import State
 from pipeline.parity import Parity
-from pipeline.policy import State
 from pipeline.ports import ScoreRequest, WeightedEngine
 from pipeline.types import Line
 

@@ -17,9 +17,9 @@ from pipeline.engine.parity import Against, Paired, Probe
 from pipeline.engine.queued import Outlet, Queued
 from pipeline.engine.served import ServedEngine, Serving
 from pipeline.engine.sharded import Sharded
-from pipeline.model_folder import find_folder
+from pipeline.models.folder import find_folder
+from pipeline.models.policy import DTYPES, encode
 from pipeline.parity import Limits, Parity
-from pipeline.policy import DTYPES, encode
 from pipeline.ports import WeightedEngine
 from pipeline.types import Line
 

@@ -29,14 +29,17 @@ KNOWN: dict[str, tuple[int, str]] = {
         "nothing committed was lost; bring the database back and `coclimb resume RUN` goes on",
     ),
     "store.errors.StoreError": (FAILED, ""),
-    "pipeline.checkpoint.BadCheckpoint": (REFUSED, ""),
-    "pipeline.shared.BadShared": (FAILED, "put the file back as it was, or fork an earlier round"),
-    "pipeline.shared.Unanswered": (
+    "pipeline.files.checkpoint.BadCheckpoint": (REFUSED, ""),
+    "pipeline.files.shared.BadShared": (
+        FAILED,
+        "put the file back as it was, or fork an earlier round",
+    ),
+    "pipeline.files.shared.Unanswered": (
         FAILED,
         "is its address right, are its credentials in the environment, does it answer? Nothing "
         "committed was lost; `coclimb resume` goes on",
     ),
-    "pipeline.model_folder.BadModel": (REFUSED, ""),
+    "pipeline.models.folder.BadModel": (REFUSED, ""),
     "pipeline.environments.table.TooFewRows": (REFUSED, ""),
     "pipeline.rewards.checks.Contradiction": (REFUSED, ""),
     "pipeline.ports.NonFinite": (
@@ -51,7 +54,7 @@ KNOWN: dict[str, tuple[int, str]] = {
         "nothing committed was lost; `coclimb resume` goes on",
     ),
     "pipeline.engine.served.NotServed": (REFUSED, ""),
-    "pipeline.launch.group.GroupFailed": (
+    "pipeline.learning.launch.group.GroupFailed": (
         FAILED,
         "nothing committed was lost; `coclimb resume` goes on",
     ),

@@ -16,13 +16,13 @@ from flows.bases import Bases
 from flows.engines import Engines
 from flows.home import Home
 from flows.live import shared_folder
-from pipeline.checkpoint import TEMPORARY
 from pipeline.config import RunConfig
 from pipeline.engine.messages import answer
+from pipeline.files.checkpoint import TEMPORARY
+from pipeline.files.published import fetch
 from pipeline.items import Item, WeightsFile
 from pipeline.parity import Parity
 from pipeline.ports import WeightedEngine
-from pipeline.published import fetch
 
 # what a worker called as `worker_name` says reads, whole or on its way
 _FILE = re.compile(

@@ -10,10 +10,10 @@ from json import dumps
 from pydantic import JsonValue
 
 from flows.assemble import reader
-from flows.data import Done, Source, fit, keep_apart, read_source
 from flows.errors import Refusal, printable
-from flows.report import as_json, console, shown
+from flows.looks.report import as_json, console, shown
 from flows.settings import load_config
+from flows.sources.rows import Done, Source, fit, keep_apart, read_source
 from pipeline.config import RunConfig
 from pipeline.environments.table import TooFewRows
 

@@ -14,9 +14,9 @@ from flows.progress import Progress, Quiet
 from pipeline.config import RunConfig, recorded
 from pipeline.engine.parity import EngineMismatch
 from pipeline.engine.queued import Post
-from pipeline.exactly import repeat_exactly as repeat_exactly
-from pipeline.published import Published
-from pipeline.shared import SharedFolder
+from pipeline.files.published import Published
+from pipeline.files.shared import SharedFolder
+from pipeline.learning.exactly import repeat_exactly as repeat_exactly
 from store import questions
 from store.database import Lease, Store
 from store.parities import record_parities

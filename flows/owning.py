@@ -18,7 +18,7 @@ from types import FrameType, TracebackType
 
 from sqlalchemy.exc import DBAPIError
 
-from pipeline.shared import Unanswered
+from pipeline.files.shared import Unanswered
 from store.database import Lease, Store
 from store.errors import LostLease, StoreError, Unreachable
 from store.leases import acquire_lease, release_lease, renew_lease

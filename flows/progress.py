@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from flows.figures import RoundFigures
+from flows.looks.figures import RoundFigures
 from pipeline.types import StepRecord
 
 

@@ -19,10 +19,10 @@ from flows.owning import LEAVING, deaf
 from flows.pool import labelled
 from flows.progress import Progress
 from flows.stages import own_points, record_compared, round_syncs, saved, sweep_home
-from pipeline.checkpoint import BadCheckpoint, restore_checkpoint
 from pipeline.evaluation.verifier import make_pool
 from pipeline.faults import fault
-from pipeline.shared import Unanswered
+from pipeline.files.checkpoint import BadCheckpoint, restore_checkpoint
+from pipeline.files.shared import Unanswered
 from pipeline.step import replay_step
 from pipeline.types import StepRecord
 from store import ledger, points

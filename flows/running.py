@@ -17,12 +17,12 @@ from flows.depot import shared_of
 from flows.display import Lines, Panel
 from flows.environment import snapshot
 from flows.errors import Refusal, aside
-from flows.figures import read_rounds
 from flows.home import Home, make_home
 from flows.live import Assemble, Place, come_alive
+from flows.looks.figures import read_rounds
+from flows.looks.report import axes_table, console, further
 from flows.offline import Lesson, changes_for, check_source
 from flows.owning import Interrupted, Owning, stoppable
-from flows.report import axes_table, console, further
 from flows.restore import restore, tidy
 from flows.server import Server, prefect_server
 from flows.settings import change_config, difference, load_config

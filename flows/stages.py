@@ -17,24 +17,24 @@ from pydantic import JsonValue
 from flows import truths
 from flows.assemble import Parts
 from flows.errors import Refusal
-from flows.figures import read_rounds
 from flows.live import Live, Place, published
+from flows.looks.figures import read_rounds
 from flows.offline import shelf_of
 from flows.pool import PoolFile, labelled
 from flows.progress import Plan, Progress
 from pipeline import round as motion
-from pipeline.answers import normalise
-from pipeline.checkpoint import write_checkpoint
 from pipeline.config import recorded
 from pipeline.curriculum import Seen
 from pipeline.evaluation.generator import generator_probe
 from pipeline.evaluation.solver import solver_probe
 from pipeline.evaluation.verifier import make_pool, verifier_probe
+from pipeline.files.checkpoint import write_checkpoint
+from pipeline.files.pruning import Keep, prune
+from pipeline.files.shared import Unanswered
 from pipeline.ports import Saved
-from pipeline.pruning import Keep, prune
 from pipeline.round import Known
-from pipeline.shared import Unanswered
 from pipeline.study import study
+from pipeline.text.answers import normalise
 from pipeline.types import ProbeRecord, Remembered, StepRecord, SyncRecord
 from store import ledger, points, questions
 from store.database import Lease

@@ -7,8 +7,8 @@ import time
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from flows.display import clock
+from flows.looks.report import console
 from flows.progress import Quiet
-from flows.report import console
 
 
 class Work:

@@ -23,13 +23,13 @@ from flows.errors import Refusal
 from flows.hands import Hands, Job, Made, sweep, worker_name
 from flows.home import Home, make_home
 from flows.live import repeat_exactly
+from flows.looks.report import console
 from flows.owning import LEAVING, Interrupted, deaf, stoppable
-from flows.report import console
 from pipeline.config import recorded
 from pipeline.engine.renewing import renewing
+from pipeline.files.shared import BadShared
 from pipeline.items import Claim
-from pipeline.model_folder import BadModel
-from pipeline.shared import BadShared
+from pipeline.models.folder import BadModel
 from store import questions
 from store import work as queue
 from store.claims import ERRORS

@@ -12,16 +12,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.address import Address
-from pipeline.data_config import DataConfig as DataConfig
-from pipeline.engine_config import EngineConfig as EngineConfig
-from pipeline.learner_config import LearnerConfig as LearnerConfig
-from pipeline.objective_config import ObjectiveConfig as ObjectiveConfig
-from pipeline.offline_config import OfflineConfig
-from pipeline.reward_config import RewardConfig as RewardConfig
-from pipeline.section import NonNegative, Positive, Share
-from pipeline.section import Section as Section
-from pipeline.work_config import WorkConfig as WorkConfig
+from pipeline.files.address import Address
+from pipeline.settings.data import DataConfig as DataConfig
+from pipeline.settings.engine import EngineConfig as EngineConfig
+from pipeline.settings.learner import LearnerConfig as LearnerConfig
+from pipeline.settings.objective import ObjectiveConfig as ObjectiveConfig
+from pipeline.settings.offline import OfflineConfig
+from pipeline.settings.reward import RewardConfig as RewardConfig
+from pipeline.settings.section import NonNegative, Positive, Share
+from pipeline.settings.section import Section as Section
+from pipeline.settings.work import WorkConfig as WorkConfig
 
 MeterName = Literal[
     "rule",

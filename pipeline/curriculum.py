@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.answers import normalise
 from pipeline.config import GeneratorConfig
+from pipeline.text.answers import normalise
 from pipeline.types import Drop, Group, ProposalEvidence, Proposed, Rollout, Task, Transcript
 
 Kind = Literal["seed", "task", "probe", "round"]

@@ -31,9 +31,9 @@ import torch
 from torch import Tensor
 
 from pipeline.config import RewardConfig
-from pipeline.offline_config import OfflineConfig
 from pipeline.quantiles import quantiles
 from pipeline.rewards import judge
+from pipeline.settings.offline import OfflineConfig
 from pipeline.types import Evidence, Judged
 
 ADVANTAGE = RewardConfig(name="reasoning_advantage")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.engine_config import EngineConfig
+from pipeline.settings.engine import EngineConfig
 from pipeline.types import Line
 
 CAP = 20.0  # nats

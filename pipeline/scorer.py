@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from pipeline.attention import use_packed
 from pipeline.batch import MicroBatch
+from pipeline.models.attention import use_packed
 
 CHUNK = 2**24  # logits held at once in float32: 64 MB
 _READY = (

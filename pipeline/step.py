@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.advantages import credit, indistinct, nothing
-from pipeline.answers import matches
 from pipeline.config import RunConfig
 from pipeline.crew import Crew
 from pipeline.curriculum import trusted
@@ -20,6 +19,7 @@ from pipeline.rewards import judge
 from pipeline.rewards.frontier import judge_proposals
 from pipeline.seeds import seed_of
 from pipeline.syncing import sync_if_due
+from pipeline.text.answers import matches
 from pipeline.types import (
     Credited,
     Evidence,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.objective_config import ObjectiveConfig
 from pipeline.objectives import clipped, dual_clipped, pessimist, ratio_of
+from pipeline.settings.objective import ObjectiveConfig
 
 PACS_BETA = 1.0  # scale of a rollout's log ratio (arXiv 2509.02522)
 DPPO_REACH = 0.2  # how far a token's probability may move (arXiv 2602.04879; prime-rl)

@@ -24,7 +24,7 @@ from pydantic import JsonValue
 from sqlalchemy import Select, and_, exists, func, inspect, select, text
 from sqlalchemy.orm import Session, aliased
 
-from pipeline.checkpoint import TEMPORARY, BadCheckpoint, verify_checkpoint
+from pipeline.files.checkpoint import TEMPORARY, BadCheckpoint, verify_checkpoint
 from store.cases import Case, Kept, Violation, on, rows_of
 from store.chain import ancestors
 from store.database import Store, question

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from pipeline.engine.batching import BatchingEngine
 from pipeline.engine.local import LocalEngine
-from pipeline.policy import borrowed, merged_state, replica
+from pipeline.models.policy import borrowed, merged_state, replica
 from pipeline.ports import Engine, SampleRequest, ScoreRequest
 from tests.tiny import tiny_model
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from flows.replay import compare
+from flows.looks.replay import compare
 from pipeline.config import RunConfig
 from pipeline.rewards import REWARDS, needed
 from pipeline.types import (

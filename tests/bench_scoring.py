@@ -32,7 +32,7 @@ from agents.prompts import Prompts
 from flows.assemble import TINY
 from pipeline.config import TagsConfig
 from pipeline.engine.local import LocalEngine
-from pipeline.policy import end_ids, load_policy, longest_row, replica
+from pipeline.models.policy import end_ids, load_policy, longest_row, replica
 from pipeline.ports import SampleRequest, ScoreRequest
 
 GROUP, SHORTEST, ATTEMPT = 8, 16, 96

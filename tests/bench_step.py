@@ -47,8 +47,8 @@ from pipeline.advantages import credit
 from pipeline.batch import Splice
 from pipeline.config import RunConfig
 from pipeline.engine.local import LocalEngine
-from pipeline.learner import PolicyLearner
-from pipeline.policy import end_ids, load_policy
+from pipeline.learning.learner import PolicyLearner
+from pipeline.models.policy import end_ids, load_policy
 from pipeline.ports import SampleRequest, ScoreRequest
 from pipeline.rewards import judge
 from pipeline.types import Credited, Evidence, Group, Rollout, Task, Transcript, UpdateStats

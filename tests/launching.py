@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pipeline.batch import Splice
 from pipeline.config import RunConfig
-from pipeline.launch.group import Launch
-from pipeline.launch.learner import LaunchedLearner
-from pipeline.launch.messages import Job
-from pipeline.ordered import Publish
+from pipeline.learning.launch.group import Launch
+from pipeline.learning.launch.learner import LaunchedLearner
+from pipeline.learning.launch.messages import Job
+from pipeline.learning.ordered import Publish
 from pipeline.types import Line
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -17,10 +17,10 @@ from dataclasses import replace
 from agents.verifiers.perplexity import Perplexity
 from flows.assemble import Parts, assemble
 from flows.settings import load_config
-from pipeline.choices import options_of
 from pipeline.evaluation.ladder import RUNGS, Rung, rank_ladder, variants
 from pipeline.ports import ScoreRequest, Verifier
 from pipeline.seeds import seed_of
+from pipeline.text.choices import options_of
 from pipeline.types import Evidence, Group, Task
 
 Asked = tuple[Task, dict[Rung, str]]

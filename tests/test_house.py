@@ -20,13 +20,13 @@ from agents.verifiers import METERS, VERIFIERS
 from flows.stages import STAGES as TAKEN
 from pipeline.advantages import ADVANTAGES
 from pipeline.config import MeterName, RunConfig, Section
+from pipeline.learning.optimizers import OPTIMIZERS
+from pipeline.learning.spread import SPREADS
 from pipeline.objectives import DIVERGENCES
 from pipeline.offline import OBJECTIVES
-from pipeline.optimizers import OPTIMIZERS
 from pipeline.ports import Generator, Meter, Verifier
 from pipeline.rewards import REWARDS
 from pipeline.rewards.transforms import TRANSFORMS
-from pipeline.spread import SPREADS
 from pipeline.surrogates import SURROGATES
 from store.schema import STAGES
 from tests.house_rules import FLOORS, MAY_IMPORT, PACKAGES
@@ -37,8 +37,8 @@ TRAINING = (
     "pipeline.step",
     "pipeline.study",
     "pipeline.syncing",
-    "pipeline.learner",
-    "pipeline.launch.learner",
+    "pipeline.learning.learner",
+    "pipeline.learning.launch.learner",
     "agents",
 )
 TRUTH = ("pipeline.worlds", "pipeline.environments", "pipeline.evaluation")
@@ -122,21 +122,21 @@ def test_only_flows_names_prefect_and_its_assembly_names_concrete_parts() -> Non
     concrete = {
         "pipeline.engine.local",
         "pipeline.engine.served",
-        "pipeline.learner",
-        "pipeline.launch.learner",
-        "pipeline.proxy",
+        "pipeline.learning.learner",
+        "pipeline.learning.launch.learner",
+        "pipeline.models.proxy",
         "agents.solver",
     }
     assert {m for m in modules() if any(n.startswith("prefect") for n in imports(m))} == {
-        "flows.deployed",
-        "flows.deploying",
+        "flows.deployment.deployed",
+        "flows.deployment.deploying",
         "flows.evolve",
-        "flows.helping",
-        "flows.leftovers",
-        "flows.reaching",
-        "flows.schedules",
+        "flows.deployment.helping",
+        "flows.deployment.leftovers",
+        "flows.deployment.reaching",
+        "flows.deployment.schedules",
         "flows.server",
-        "flows.workers",
+        "flows.deployment.workers",
     }
     naming = {m for m in modules() if m.startswith("flows") and imports(m) & concrete}
     assert naming == {"flows.assemble", "flows.bases", "flows.engines"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from agents.verifiers.readings import Sheet
 from agents.verifiers.reasonings import Asked, Logprobs, Reasonings, candidates
 from agents.verifiers.tools import Tools
-from pipeline.answers import normalise
+from pipeline.text.answers import normalise
 from pipeline.types import Group, Reading
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from agents.prompts import Prompts
 from pipeline.ports import Engine, ScoreRequest
+from pipeline.text.votes import counts
 from pipeline.types import Group, Rollout, Transcript
-from pipeline.votes import counts
 
 Logprobs = tuple[float, ...]
 BARE = -1  # the index that stands for no reasoning

@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Literal
 
-from pipeline.answers import matches_any
+from pipeline.text.answers import matches_any
 from pipeline.types import Group, Reading, Task, Transcript
 
 CHILD = Path(__file__).with_name("math_child.py")
@@ -119,7 +119,7 @@ class Rule:
 
     values  (exact, normalised, math), each 0 or 1; of several references one is enough
             exact       equal but for surrounding white space
-            normalised  `pipeline.answers.matches_any`
+            normalised  `pipeline.text.answers.matches_any`
             math        equal to math-verify, or by one of the two before; known false accepts are
                         10 | 10%, 90 degrees | 90, {1, 2} | (1, 2) and units left out
     status  "timeout" where mathematics took more than its seconds of processor time, and for every

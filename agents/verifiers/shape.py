@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 
 from agents.prompts import Prompts
-from pipeline.repetition import repeated_share
+from pipeline.text.repetition import repeated_share
 from pipeline.types import Group, Reading, Rollout, Transcript
 
 

@@ -13,10 +13,10 @@ from agents.prompts import Prompts
 from agents.sampling import Ask, sample_groups
 from agents.verifiers.readings import Sheet
 from agents.verifiers.tools import Tools
-from pipeline.answers import matches
 from pipeline.seeds import seed_of
+from pipeline.text.answers import matches
+from pipeline.text.votes import majority
 from pipeline.types import Group, Reading, Transcript
-from pipeline.votes import majority
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipeline.text.votes import classes, counts, majority
 from pipeline.types import Group, Reading
-from pipeline.votes import classes, counts, majority
 
 # normalisation folds as this release of Unicode does
 VERSION = f"unicode {unicodedata.unidata_version}"

@@ -18,7 +18,7 @@ from pipeline.advantages.outcomes import nsr, psr, remax, w_reinforce
 from pipeline.advantages.peers import Compare, Compared, Peers
 from pipeline.advantages.tokens import STEPS, pure_min, tempo
 from pipeline.advantages.whitened import reinforce_pp, reinforce_pp_baseline
-from pipeline.objective_config import ObjectiveConfig
+from pipeline.settings.objective import ObjectiveConfig
 from pipeline.types import Credited, Judged
 
 

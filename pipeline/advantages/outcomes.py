@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.advantages.peers import Compared, Peers
-from pipeline.objective_config import ObjectiveConfig
+from pipeline.settings.objective import ObjectiveConfig
 
 POSITIVE_SHARE = 0.1  # lambda of W-REINFORCE (arXiv 2506.01347)
 

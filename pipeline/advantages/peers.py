@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.objective_config import ObjectiveConfig
+from pipeline.settings.objective import ObjectiveConfig
 from pipeline.types import Judged
 
 

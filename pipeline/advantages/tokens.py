@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.advantages.peers import Compared, Peers, by_token, still
 from pipeline.measures import NotMeasurable
-from pipeline.objective_config import ObjectiveConfig
+from pipeline.settings.objective import ObjectiveConfig
 from pipeline.types import Evidence, Reading
 
 STEPS = "steps"  # the meter that scores an attempt's steps

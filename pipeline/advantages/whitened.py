@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.advantages.group import dr_grpo
 from pipeline.advantages.peers import Compared, Peers, still
-from pipeline.objective_config import ObjectiveConfig
+from pipeline.settings.objective import ObjectiveConfig
 
 WHITEN_EPS = 1e-8
 

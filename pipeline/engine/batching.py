@@ -27,7 +27,7 @@ from transformers.generation.continuous_batching import ContinuousBatchingManage
 from pipeline.engine.draws import Draws, alone
 from pipeline.engine.local import LocalEngine
 from pipeline.engine.sampling import check
-from pipeline.policy import longest_row
+from pipeline.models.policy import longest_row
 from pipeline.ports import Confidences, Sample, SampleRequest, ScoreRequest, Scores
 
 PAGE = 32  # tokens of a page of keys

@@ -13,7 +13,7 @@ from pipeline.engine.grouped import use_grouped
 from pipeline.engine.rows import Reader
 from pipeline.engine.sampling import Sampling, sample
 from pipeline.engine.scoring import Scoring, confide, score
-from pipeline.policy import copy_weights
+from pipeline.models.policy import copy_weights
 from pipeline.ports import Confidences, Sample, SampleRequest, ScoreRequest, Scores
 
 

@@ -25,6 +25,7 @@ from pipeline.engine.messages import (
 )
 from pipeline.engine.renewing import renewing
 from pipeline.engine.sharded import shards
+from pipeline.files.published import Format, Published
 from pipeline.items import Claim, Item, Queue, WeightsFile
 from pipeline.ports import (
     Confidences,
@@ -35,7 +36,6 @@ from pipeline.ports import (
     Scores,
     WeightedEngine,
 )
-from pipeline.published import Format, Published
 
 T = TypeVar("T")
 SHORTEST, LONGEST = 0.005, 0.25  # seconds between two looks for answers

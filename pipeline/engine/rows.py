@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from pipeline.engine.cache import Slab, SlabLayer
 from pipeline.engine.looks import Look
-from pipeline.policy import longest_row
+from pipeline.models.policy import longest_row
 
 STRIDE = 1024  # columns read in one forward: bounds the mask of a long prompt
 _PADDING = -1  # place of a column that holds no token

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from pipeline.engine.process import EngineFailed as EngineFailed
 from pipeline.engine.process import Program
+from pipeline.files.saving import save_tensors
 from pipeline.ports import Confidences, Sample, SampleRequest, ScoreRequest, Scores
-from pipeline.saving import save_tensors
 
 PROGRAM = Path(__file__).with_name("vllm_child.py")
 MEMORY = Path("/dev/shm")  # weights go by way of memory where there is room

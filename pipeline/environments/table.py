@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.answers import matches_any, normalise
 from pipeline.config import RunConfig
 from pipeline.evaluation.exam import Exam, ProbeItem
 from pipeline.seeds import seed_of
+from pipeline.text.answers import matches_any, normalise
 from pipeline.types import Task
 
 

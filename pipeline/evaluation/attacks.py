@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.answers import matches
 from pipeline.measures import wilson
+from pipeline.text.answers import matches
 from pipeline.types import Estimate, Task
 
 Place = Literal["answer", "reasoning", "both", "bare"]

@@ -9,8 +9,8 @@ from typing import TypeVar
 from pipeline.evaluation.exam import ProbeItem, Truth
 from pipeline.ports import Engine, ScoreRequest, Solver
 from pipeline.seeds import seed_of
+from pipeline.text.votes import counts
 from pipeline.types import Group
-from pipeline.votes import counts
 
 T = TypeVar("T")
 CHUNK = 24  # tasks attempted or scored in one call, so that progress can be told

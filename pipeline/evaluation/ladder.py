@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from pipeline.choices import Option
 from pipeline.measures import NotMeasurable, clustered, mean_nll
+from pipeline.text.choices import Option
 from pipeline.types import Estimate
 
 Rung = Literal["both", "text", "letter", "neither"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pipeline.evaluation.exam import Exam, ProbeItem, record, slices
 from pipeline.ports import Solver, Verifier
 from pipeline.seeds import seed_of
+from pipeline.text.votes import majority
 from pipeline.types import Group, ProbeRecord, Transcript
-from pipeline.votes import majority
 
 
 def solver_probe(exam: Exam, solver: Solver, version: str) -> list[ProbeRecord]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.measures import NotMeasurable
-from pipeline.reward_config import RewardConfig, RewardName
 from pipeline.rewards.agreement import consensus_terms, teacher_terms, vote_terms
 from pipeline.rewards.aligned import aligned_terms
 from pipeline.rewards.certainty import certainty_terms, entropy_terms
@@ -29,6 +28,7 @@ from pipeline.rewards.reflection import reflection_terms
 from pipeline.rewards.steps import clip_and_delta_terms, sum_terms
 from pipeline.rewards.verdicts import judge_terms, rubric_terms, rule_terms
 from pipeline.rewards.wrappers import corrected, spoiled, transformed, wraps
+from pipeline.settings.reward import RewardConfig, RewardName
 from pipeline.types import Evidence, Group, Judged
 
 READABLE = ("measured", "malformed")

@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 
 from pipeline.measures import NotMeasurable
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.ranks import Terms, as_terms
 from pipeline.rewards.readings import admitted, earned, share
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence, Reading
 
 

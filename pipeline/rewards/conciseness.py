@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.outcomes import outcome
 from pipeline.rewards.ranks import Terms, as_terms
 from pipeline.rewards.readings import earned, mean
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence
 
 ALPHA = 0.5  # the paper's own is not printed; nor are the next two

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from pipeline.measures import NotMeasurable, sequence_logprob
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.ranks import Terms, as_terms, measured, seated
 from pipeline.rewards.readings import mean
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.ranks import Terms, as_terms
 from pipeline.rewards.readings import earned, share
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from pipeline.measures import mean_nll, mean_probability, sequence_logprob
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.ranks import Terms, as_terms, measured, seated
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence
 
 FLOOR = 0.05  # nats per token: below it a reference needs no reasoning at all

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.ranks import Terms, as_terms, measured, perplexities, rank_values, seated
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence
 
 

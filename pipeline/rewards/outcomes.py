@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pipeline.reward_config import OutcomeName, RewardConfig
 from pipeline.rewards.agreement import consensus_terms, teacher_terms, vote_terms
 from pipeline.rewards.likelihood import rlpr_terms, verifree_terms
 from pipeline.rewards.probability import probability_terms
 from pipeline.rewards.ranks import Terms
 from pipeline.rewards.verdicts import judge_terms, rubric_terms, rule_terms
+from pipeline.settings.reward import OutcomeName, RewardConfig
 from pipeline.types import Evidence
 
 OUTCOMES: dict[OutcomeName, Callable[[Sequence[Evidence], RewardConfig], Terms]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.measures import mean_probability
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.ranks import Terms, as_terms, measured, seated
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.quantiles import quantiles
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.outcomes import outcome
 from pipeline.rewards.ranks import Terms, as_terms, form
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence
 
 

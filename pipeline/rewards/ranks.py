@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.measures import log_perplexity
-from pipeline.reward_config import RewardConfig
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence
 
 Terms = dict[str, tuple[float, ...]]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from pipeline.measures import NotMeasurable
-from pipeline.reward_config import RewardConfig
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence, Reading
 
 

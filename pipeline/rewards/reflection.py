@@ -12,9 +12,9 @@ import math
 from collections.abc import Sequence
 
 from pipeline.measures import NotMeasurable
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.likelihood import likelihood
 from pipeline.rewards.ranks import Terms, as_terms, measured, seated
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.ranks import Terms, as_terms
 from pipeline.rewards.readings import admitted, mean, share
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from pipeline.measures import NotMeasurable
-from pipeline.reward_config import Importance, RewardConfig
 from pipeline.rewards.ranks import Terms, as_terms
 from pipeline.rewards.readings import earned, share
+from pipeline.settings.reward import Importance, RewardConfig
 from pipeline.types import Evidence
 
 MATCHES = ("exact", "normalised", "math")  # the order of a rule's verdicts

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.noise import Channel, backward, flip, forward_weights
 from pipeline.rewards.transforms import TRANSFORMS
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Rollout
 
 

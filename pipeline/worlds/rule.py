@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Sequence
 
-from pipeline.answers import matches
+from pipeline.text.answers import matches
 from pipeline.types import Task
 from pipeline.worlds.chains import Chain, Problem
 from pipeline.worlds.families import CHAINS, NAMED_FAMILIES

@@ -11,7 +11,7 @@ from pipeline.config import TagsConfig, VerifierConfig
 from pipeline.engine.local import LocalEngine
 from pipeline.engine.scripted import Tokens
 from pipeline.ports import Engine
-from pipeline.transcript import parse
+from pipeline.text.transcript import parse
 from pipeline.types import Group, Reading, Rollout, Task
 from tests.tiny import tiny_model, tiny_tokenizer
 

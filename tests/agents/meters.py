@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.prompts import Prompts
 from pipeline.config import TagsConfig
-from pipeline.transcript import Blocks, parse
+from pipeline.text.transcript import Blocks, parse
 from pipeline.types import Group, Rollout, Task
 from tests.tiny import tiny_tokenizer
 

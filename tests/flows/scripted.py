@@ -34,10 +34,12 @@ from pipeline.engine.scripted import ScriptedEngine, Tokens
 from pipeline.engine.sharded import Sharded
 from pipeline.environments.table import Row, Table
 from pipeline.evaluation.verifier import pool_figure
-from pipeline.learner import PolicyLearner
-from pipeline.ordered import Ordered, Publish
+from pipeline.files.published import Format
+from pipeline.learning.learner import PolicyLearner
+from pipeline.learning.ordered import Ordered, Publish
+from pipeline.models.policy import merged_state
+from pipeline.models.proxy import WeightProxy
 from pipeline.parity import Parity
-from pipeline.policy import merged_state
 from pipeline.ports import (
     Confidences,
     Sample,
@@ -46,8 +48,6 @@ from pipeline.ports import (
     Scores,
     WeightedEngine,
 )
-from pipeline.proxy import WeightProxy
-from pipeline.published import Format
 from pipeline.types import Line
 from store import ledger
 from store.database import DEFAULT, Store

@@ -13,7 +13,7 @@ from flows.engines import Engines, context_of
 from flows.settings import load_config
 from pipeline.config import ModelConfig, RunConfig, TagsConfig
 from pipeline.engine.served import EngineFailed
-from pipeline.policy import BadModel
+from pipeline.models.policy import BadModel
 from pipeline.rewards.checks import Contradiction, problems
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agents.verifiers import METERS
-from flows.attack import attack, attacked, parts_of
 from flows.cli import main
 from flows.errors import Refusal
+from flows.looks.attack import attack, attacked, parts_of
 from pipeline.config import RunConfig, VerifierConfig
 from pipeline.evaluation.acceptance import ACCEPTS, EXEMPT
 from pipeline.evaluation.attacks import COPY

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.beside import Beside, Climb, side_by_side
-from flows.compare import compare
 from flows.errors import Refusal
-from flows.plot_compare import plot_runs
+from flows.looks.beside import Beside, Climb, side_by_side
+from flows.looks.compare import compare
+from flows.looks.plot_compare import plot_runs
 from pipeline.config import RunConfig
 from pipeline.types import Estimate
 from store import questions

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.assemble import assemble
-from flows.data import check_lengths, read_rows
 from flows.errors import Refusal
+from flows.sources.rows import check_lengths, read_rows
 from pipeline.config import DataConfig, GeneratorConfig, RunConfig
 from pipeline.environments.table import Row
 

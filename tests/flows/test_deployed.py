@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.firing import Firing, find_or_begin
+from flows.deployment.firing import Firing, find_or_begin
 from flows.home import Home
 from flows.live import Place
 from flows.owning import Owning

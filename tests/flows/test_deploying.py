@@ -13,12 +13,12 @@ from uuid import uuid4
 
 import pytest
 
-from flows import putting
-from flows.address import bare, has_password
+from flows.deployment import putting
+from flows.deployment.address import bare, has_password
+from flows.deployment.firing import Firing
+from flows.deployment.queues import devices, queues_of
 from flows.errors import Refusal
-from flows.firing import Firing
 from flows.home import STORE, VARIABLE, Home, find_home
-from flows.queues import devices, queues_of
 from pipeline.config import RunConfig
 from store.errors import StoreError
 
@@ -119,8 +119,8 @@ def test_a_pool_of_images_is_served_by_prefects_own_worker(tmp_path: Path) -> No
 
 @pytest.mark.prefect
 def test_what_is_put_on_the_server_is_small_plain_and_without_a_password(tmp_path: Path) -> None:
-    from flows import deploying  # noqa: PLC0415 - imports Prefect
-    from flows.schedules import When  # noqa: PLC0415
+    from flows.deployment import deploying  # noqa: PLC0415 - imports Prefect
+    from flows.deployment.schedules import When  # noqa: PLC0415
 
     home = Home(tmp_path, URL)
     wanted = deploying.Wanted(
@@ -144,7 +144,7 @@ def test_what_is_put_on_the_server_is_small_plain_and_without_a_password(tmp_pat
 
 @pytest.mark.prefect
 def test_one_schedule_is_read_and_a_wrong_one_is_told(tmp_path: Path) -> None:
-    from flows.schedules import When, schedule_of  # noqa: PLC0415 - imports Prefect
+    from flows.deployment.schedules import When, schedule_of  # noqa: PLC0415 - imports Prefect
 
     night = schedule_of(When(cron="0 2 * * *", timezone="Europe/Berlin"))
     assert night is not None
@@ -172,7 +172,7 @@ def test_one_schedule_is_read_and_a_wrong_one_is_told(tmp_path: Path) -> None:
 def test_a_queue_has_one_worker_and_a_lost_one_is_followed_after_three_heartbeats() -> None:
     from prefect.client.schemas.objects import Worker  # noqa: PLC0415
 
-    from flows.leftovers import name_of, refuse_second  # noqa: PLC0415 - imports Prefect
+    from flows.deployment.leftovers import name_of, refuse_second  # noqa: PLC0415 - imports Prefect
 
     now = datetime.now(UTC)
 
@@ -212,7 +212,7 @@ def test_without_a_server_one_line_says_how_to_start_one(
 def test_a_server_that_cannot_be_used_is_told_without_its_password() -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
 
-    from flows.reaching import reaching  # noqa: PLC0415 - imports Prefect
+    from flows.deployment.reaching import reaching  # noqa: PLC0415 - imports Prefect
 
     address = f"http://climber:{SECRET}@prefect:4200/api"
     with (

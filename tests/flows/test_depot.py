@@ -12,19 +12,20 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from flows import attack, stages
+from flows import stages
 from flows.depot import Depot
 from flows.errors import Refusal
 from flows.home import Home, make_home
 from flows.live import Live
+from flows.looks import attack
+from flows.looks.versions import find_version, stand_at
 from flows.owning import outcome
 from flows.progress import Quiet
-from flows.versions import find_version, stand_at
-from pipeline.checkpoint import MANIFEST, SEAL, verify_checkpoint
 from pipeline.config import RunConfig
-from pipeline.copies import copy_of
 from pipeline.faults import armed
-from pipeline.shared import Unanswered
+from pipeline.files.checkpoint import MANIFEST, SEAL, verify_checkpoint
+from pipeline.files.copies import copy_of
+from pipeline.files.shared import Unanswered
 from store import invariants, points
 from store.points import Point
 from tests.flows.scripted import SMALL, Bench, Heard, scripted_parts
@@ -238,7 +239,7 @@ def test_what_a_machine_wrote_and_another_row_replaced_goes_when_it_comes_back(
 def test_a_copy_altered_afterwards_is_refused_and_older_goes_past_it(
     tmp_path: Path, bucket: str, whole: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.shared.WAITS", ())
+    monkeypatch.setattr("pipeline.files.shared.WAITS", ())
     first = Bench(tmp_path / "a", shared_at(SMALL, f"{bucket}/runs"))
     first.go_on(work=one_round)
     newest = points.checkpoints(first.store, first.run)[0]
@@ -260,7 +261,7 @@ def test_a_copy_altered_afterwards_is_refused_and_older_goes_past_it(
 def test_a_copy_without_its_seal_is_no_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.shared.WAITS", ())
+    monkeypatch.setattr("pipeline.files.shared.WAITS", ())
     first = Bench(tmp_path / "a", shared_at(SHORT, tmp_path / "shared"))
     first.go_on()
     newest = points.checkpoints(first.store, first.run)[0]

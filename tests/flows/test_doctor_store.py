@@ -82,7 +82,7 @@ def test_no_command_shows_a_password_not_even_with_a_traceback(
     capsys: pytest.CaptureFixture[str],
     address: str,
 ) -> None:
-    monkeypatch.setattr("flows.listing.LOOKING", 0.0)
+    monkeypatch.setattr("flows.looks.listing.LOOKING", 0.0)
     with pytest.raises(SystemExit) as left:
         main(["--debug", "--home", str(tmp_path), "--store", address, "runs"])
     shown = "".join(capsys.readouterr())

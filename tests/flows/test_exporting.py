@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from datasets import load_dataset, load_from_disk
 
-from flows.exporting import QUERIES
 from flows.live import Live
+from flows.looks.exporting import QUERIES
 from flows.stages import run_stages
 from pipeline.config import RunConfig
 from pipeline.parity import Figures, Limits, Parity

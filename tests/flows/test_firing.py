@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from flows import firing, stages
+from flows import stages
 from flows.assemble import Parts
+from flows.deployment import firing
+from flows.deployment.firing import Firing, climb_some, find_or_begin, next_open, take_one
 from flows.errors import Refusal
-from flows.firing import Firing, climb_some, find_or_begin, next_open, take_one
 from flows.live import Live, Place
 from flows.owning import Owning
 from pipeline.config import RunConfig, recorded

@@ -42,7 +42,7 @@ def calling(server: LastingServer, monkeypatch: pytest.MonkeyPatch) -> float:
     """Seconds between two looks for helpers, of a caller that uses this server."""
     from prefect.client.orchestration import SyncPrefectClient  # noqa: PLC0415 - imports Prefect
 
-    from flows import helping  # noqa: PLC0415
+    from flows.deployment import helping  # noqa: PLC0415
 
     monkeypatch.setattr(helping, "get_client", lambda sync_client: SyncPrefectClient(server.url))
     monkeypatch.setattr(helping, "AGAIN", 0.5)
@@ -63,7 +63,7 @@ def states(server: LastingServer) -> list[str]:
 def test_a_lost_helper_is_called_anew_while_items_are_unanswered(
     server: LastingServer, calling: float, tmp_path: Path
 ) -> None:
-    from flows.helping import called  # noqa: PLC0415 - imports Prefect
+    from flows.deployment.helping import called  # noqa: PLC0415 - imports Prefect
 
     looks = 6 * calling
 
@@ -101,7 +101,7 @@ def test_a_lost_helper_is_called_anew_while_items_are_unanswered(
 def test_a_helper_that_somebody_deleted_is_nothing_to_call_off(
     server: LastingServer, calling: float, tmp_path: Path
 ) -> None:
-    from flows.helping import called  # noqa: PLC0415 - imports Prefect
+    from flows.deployment.helping import called  # noqa: PLC0415 - imports Prefect
 
     def forgotten(live: Live) -> None:
         with called(["night-gpu-0"], live, idle=20.0):
@@ -118,7 +118,7 @@ def test_a_helper_that_somebody_deleted_is_nothing_to_call_off(
 def test_where_the_server_is_away_one_deployment_is_tried_and_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import helping  # noqa: PLC0415 - imports Prefect
+    from flows.deployment import helping  # noqa: PLC0415 - imports Prefect
 
     asked: list[str] = []
 

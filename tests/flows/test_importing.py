@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flows.data import keep_apart, read_source
-from pipeline.choices import options_of
+from flows.sources.rows import keep_apart, read_source
 from pipeline.config import RunConfig
+from pipeline.text.choices import options_of
 from tests.flows.test_cli import coclimb
 from tests.flows.test_rules import SKELETON
 from tests.real import FILES, needs_real_data, real

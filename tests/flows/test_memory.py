@@ -9,9 +9,9 @@ import pytest
 from typer.main import get_command
 
 from flows.cli import app
+from flows.deployment.explain import SHAPES, nearest, page, settings
+from flows.deployment.memory import as_read, checkpoint, engines, host, served, total, training
 from flows.errors import Refusal
-from flows.explain import SHAPES, nearest, page, settings
-from flows.memory import as_read, checkpoint, engines, host, served, total, training
 from flows.settings import build
 from pipeline.config import RunConfig
 

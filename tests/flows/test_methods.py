@@ -9,10 +9,10 @@ from typing import get_args
 import pytest
 
 from flows.errors import Refusal
-from flows.methods import Page, every_page, show_methods
-from pipeline.objective_config import ObjectiveConfig
-from pipeline.reward_config import RewardConfig
+from flows.looks.methods import Page, every_page, show_methods
 from pipeline.rewards import REWARDS
+from pipeline.settings.objective import ObjectiveConfig
+from pipeline.settings.reward import RewardConfig
 
 PAGES = every_page()
 SOURCE = re.compile(

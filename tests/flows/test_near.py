@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from flows.near import bands, earlier_pairs, nearest_pairs
+from flows.sources.near import bands, earlier_pairs, nearest_pairs
 from pipeline.curriculum import Seen, likeness
 
 

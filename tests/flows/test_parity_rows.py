@@ -15,8 +15,8 @@ from flows.live import Live
 from flows.stages import take_stage, to_do
 from pipeline.config import EngineConfig
 from pipeline.engine.parity import Against, EngineMismatch, Paired, Probe
+from pipeline.models.policy import encode, fingerprint, merged_state
 from pipeline.parity import Limits, Parity
-from pipeline.policy import encode, fingerprint, merged_state
 from pipeline.ports import Confidences, Sample, SampleRequest, ScoreRequest, Scores, WeightedEngine
 from store import questions
 from store.invariants import verify

@@ -12,11 +12,11 @@ import pytest
 
 from flows.assemble import Parts
 from flows.errors import Refusal
-from flows.passk import Result, Wanted, find_result
-from flows.passk_tables import show
-from flows.plot_passk import plot_contrast
+from flows.looks.passk import Result, Wanted, find_result
+from flows.looks.passk_tables import show
+from flows.looks.plot_passk import plot_contrast
+from flows.looks.versions import find_version, stand_at
 from flows.progress import Quiet
-from flows.versions import find_version, stand_at
 from pipeline.config import RunConfig
 from pipeline.evaluation.attempts import Attempts, Draw, attempt_all, mean_logprobs, token_entropy
 from pipeline.evaluation.contrast import Material, contrast, told_at

@@ -14,9 +14,9 @@ import pytest
 from flows.assemble import Parts
 from pipeline.batch import Splice
 from pipeline.config import RunConfig
-from pipeline.launch.command import environment
-from pipeline.launch.learner import LaunchedLearner
-from pipeline.ordered import Publish
+from pipeline.learning.launch.command import environment
+from pipeline.learning.launch.learner import LaunchedLearner
+from pipeline.learning.ordered import Publish
 from pipeline.types import Line
 from store import invariants, ledger
 from tests.flows.scripted import SMALL, Bench, scripted_parts

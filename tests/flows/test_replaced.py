@@ -14,10 +14,10 @@ from sqlalchemy import text
 from flows import stages
 from flows.assemble import Parts
 from flows.live import Live
-from pipeline.checkpoint import TEMPORARY, verify_checkpoint, write_checkpoint
 from pipeline.config import RunConfig
 from pipeline.faults import armed
-from pipeline.places import Disk
+from pipeline.files.checkpoint import TEMPORARY, verify_checkpoint, write_checkpoint
+from pipeline.files.places import Disk
 from store import invariants, points, questions
 from store.errors import LostLease
 from store.leases import acquire_lease
@@ -132,7 +132,7 @@ def test_a_shared_folder_that_keeps_its_files_leaves_a_run_done(
     def refuse(place: Disk, name: str) -> None:
         raise OSError(errno.EIO, "it does not answer")
 
-    monkeypatch.setattr("pipeline.shared.WAITS", ())
+    monkeypatch.setattr("pipeline.files.shared.WAITS", ())
 
     def work(live: Live) -> None:
         for one in stages.to_do(live):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.errors import Refusal
-from flows.listing import list_rollouts
-from flows.replay import compare, replay
+from flows.looks.listing import list_rollouts
+from flows.looks.replay import compare, replay
 from pipeline import meters
 from pipeline.config import RunConfig
 from pipeline.rewards.checks import Contradiction

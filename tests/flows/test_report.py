@@ -10,11 +10,11 @@ from rich.console import Console
 
 from flows.display import Lines, Pace, Panel, clock
 from flows.errors import KNOWN, Refusal, explain, printable
-from flows.figures import Figure, RoundFigures
+from flows.looks.figures import Figure, RoundFigures
+from flows.looks.plot import plot_climb
+from flows.looks.report import axes_line, axes_table, listing, shown
 from flows.owning import Interrupted, outcome
-from flows.plot import plot_climb
 from flows.progress import Plan
-from flows.report import axes_line, axes_table, listing, shown
 from pipeline.types import StepRecord
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue, ValidationError
 
-from flows.data import Source, fit, keep_apart, read_rows, read_source
 from flows.errors import Refusal
+from flows.sources.rows import Source, fit, keep_apart, read_rows, read_source
 from pipeline.config import DataConfig, RunConfig
 from pipeline.environments.table import Row, Table, merge
 from tests.flows.test_data import Letters

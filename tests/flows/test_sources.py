@@ -8,8 +8,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 from sqlalchemy import create_engine, text
 
-from flows.data import read_rows, read_source
 from flows.errors import Refusal
+from flows.sources.rows import read_rows, read_source
 from pipeline.config import DataConfig
 from pipeline.environments.table import Row
 

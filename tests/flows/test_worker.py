@@ -19,12 +19,12 @@ from flows.working import Shift, Worker
 from pipeline.config import RunConfig
 from pipeline.engine.messages import score_item
 from pipeline.engine.parity import EngineMismatch
+from pipeline.files.published import Published
+from pipeline.files.shared import BadShared, SharedFolder
 from pipeline.items import Item, WeightsFile
+from pipeline.models.policy import merged_state
 from pipeline.parity import Figures, Limits, Parity
-from pipeline.policy import merged_state
 from pipeline.ports import ScoreRequest, WeightedEngine
-from pipeline.published import Published
-from pipeline.shared import BadShared, SharedFolder
 from store import work as queue
 from store.database import Lease
 from store.errors import Unreachable

@@ -13,7 +13,7 @@ import pytest
 
 from flows.hands import sweep
 from flows.home import Home
-from pipeline.checkpoint import TEMPORARY
+from pipeline.files.checkpoint import TEMPORARY
 from store import invariants
 from tests.study_workers import QUEUED, SHARED, Plan, Site, crowd
 

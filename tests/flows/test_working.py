@@ -12,17 +12,17 @@ import pytest
 from sqlalchemy import select
 
 from flows import working
-from flows.attack import parts_of
 from flows.errors import Refusal
 from flows.hands import Hands, Job, Made
 from flows.live import Live
+from flows.looks.attack import parts_of
+from flows.looks.versions import find_version, stand_at
 from flows.progress import Quiet
 from flows.stages import run_stages
-from flows.versions import find_version, stand_at
 from flows.working import Shift, Tally, Worker
-from pipeline import shared
 from pipeline.config import RunConfig
 from pipeline.faults import armed
+from pipeline.files import shared
 from pipeline.items import Item, ItemFailed
 from store import invariants
 from store import work as queue

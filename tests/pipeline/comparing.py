@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.advantages import ADVANTAGES
 from pipeline.advantages.peers import Compared, Peers
-from pipeline.objective_config import ObjectiveConfig
+from pipeline.settings.objective import ObjectiveConfig
 from pipeline.types import (
     Evidence,
     Group,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.batch import Splice
 from pipeline.config import RunConfig
-from pipeline.learner import PolicyLearner
+from pipeline.learning.learner import PolicyLearner
 from pipeline.types import (
     Credited,
     Evidence,

@@ -18,13 +18,13 @@ from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline.config import RunConfig
-from pipeline.exactly import repeat_exactly
-from pipeline.learner import Lines
-from pipeline.order import lesson_of, lines_of, order_of
-from pipeline.policy import wrap_lora
+from pipeline.learning.exactly import repeat_exactly
+from pipeline.learning.learner import Lines
+from pipeline.learning.order import lesson_of, lines_of, order_of
+from pipeline.learning.spread import SPREADS
+from pipeline.learning.team import Team, together
+from pipeline.models.policy import wrap_lora
 from pipeline.ports import NonFinite
-from pipeline.spread import SPREADS
-from pipeline.team import Team, together
 from pipeline.types import Line, UpdateStats
 from tests.pipeline.credits import SPLICE, config, credited, random_groups, rollout
 from tests.tiny import tiny_model

@@ -6,7 +6,7 @@ import pytest
 
 from flows.errors import Refusal
 from flows.settings import load_config
-from pipeline.address import check_address
+from pipeline.files.address import check_address
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from trl.trainer.utils import nanstd
 
 from pipeline.advantages import ADVANTAGES, credit
 from pipeline.advantages.group import dr_grpo, grpo, maxrl, opo, quantile, rloo
-from pipeline.objective_config import ObjectiveConfig
+from pipeline.settings.objective import ObjectiveConfig
 from tests.pipeline.comparing import compare, judged, tensor
 
 NOVER_TOTALS = [1.7, 0.4 + 1 + 5 / 6, 0.4 + 1 + 4 / 6, 0, 2.2, 0, 1 + 1 / 6, 1.2 + 1 / 3]

@@ -16,8 +16,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from pipeline.advantages import credit
 from pipeline.config import RunConfig
-from pipeline.learner import PolicyLearner
-from pipeline.policy import copy_weights, merged_state
+from pipeline.learning.learner import PolicyLearner
+from pipeline.models.policy import copy_weights, merged_state
 from pipeline.types import Credited, Evidence, Group, Judged, Task, Transcript
 from tests.pipeline.credits import SPLICE, config, distance, gradients, rollout
 from tests.tiny import tiny_model, tiny_tokenizer

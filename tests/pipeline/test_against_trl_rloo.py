@@ -13,7 +13,7 @@ from trl import RLOOConfig, RLOOTrainer
 
 from pipeline.advantages import credit
 from pipeline.config import RewardConfig, RunConfig
-from pipeline.learner import PolicyLearner
+from pipeline.learning.learner import PolicyLearner
 from pipeline.rewards.divergence import divergence_terms
 from pipeline.types import Credited, Evidence, Group, Judged, Reading, Task, Transcript
 from tests.pipeline.credits import SPLICE, config, distance, gradients, plain_logprobs, rollout

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.learner import PolicyLearner
+from pipeline.learning.learner import PolicyLearner
 from tests.pipeline.credits import SPLICE, config, credited, distance, gradients, rollout
 from tests.tiny import tiny_model
 

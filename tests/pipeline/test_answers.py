@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.answers import matches, matches_any, normalise
+from pipeline.text.answers import matches, matches_any, normalise
 
 
 @pytest.mark.parametrize(

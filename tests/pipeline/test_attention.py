@@ -19,10 +19,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from pipeline import attention
-from pipeline.attention import fused_core, plain_core, use_packed
 from pipeline.batch import pack, plan
-from pipeline.learner import PolicyLearner
+from pipeline.learning.learner import PolicyLearner
+from pipeline.models import attention
+from pipeline.models.attention import fused_core, plain_core, use_packed
 from pipeline.scorer import Scorer
 from tests.pipeline.credits import (
     SPLICE,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from pipeline.checkpoint import (
+from pipeline.faults import POINTS, armed
+from pipeline.files.checkpoint import (
     MANIFEST,
     MARKER,
     SEAL,
@@ -20,8 +21,7 @@ from pipeline.checkpoint import (
     verify_checkpoint,
     write_checkpoint,
 )
-from pipeline.faults import POINTS, armed
-from pipeline.pruning import Keep, prune, sweep
+from pipeline.files.pruning import Keep, prune, sweep
 
 ELSEWHERE = {"ck.row", "ck.upload_part", "ck.upload_done"}  # of the store, of shared copies
 CK_POINTS = sorted(name for name in POINTS - ELSEWHERE if name.startswith("ck."))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.checkpoint import (
+from pipeline.files.checkpoint import (
     MANIFEST,
     MARKER,
     SEAL,

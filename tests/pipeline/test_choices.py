@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.choices import Option, letter_text, options_of, with_options
+from pipeline.text.choices import Option, letter_text, options_of, with_options
 
 ASKED = "Which is a fruit?\n\n{}"
 FRUIT = ("a rock", "a pear", "a chair")

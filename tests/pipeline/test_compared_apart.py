@@ -9,7 +9,7 @@ from pipeline.advantages import credit, needed
 from pipeline.advantages.outcomes import POSITIVE_SHARE
 from pipeline.advantages.tokens import min_form
 from pipeline.measures import NotMeasurable
-from pipeline.objective_config import ObjectiveConfig
+from pipeline.settings.objective import ObjectiveConfig
 from pipeline.types import Evidence, Judged, Reading
 from tests.pipeline.comparing import compared, judged, tensor
 

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.engine.batching import BatchingEngine, BatchingFailed, Room
 from pipeline.engine.local import LocalEngine
-from pipeline.policy import borrowed, merged_state
+from pipeline.models.policy import borrowed, merged_state
 from pipeline.ports import SampleRequest, ScoreRequest
 from tests.tiny import tiny_model
 

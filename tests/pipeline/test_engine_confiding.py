@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from pipeline.engine import looks
 from pipeline.engine.local import Limits, LocalEngine
-from pipeline.policy import replica
+from pipeline.models.policy import replica
 from pipeline.ports import Confidence, Confidences, ScoreRequest
 from tests.pipeline.test_engine_scoring import ragged_requests
 from tests.tiny import tiny_model

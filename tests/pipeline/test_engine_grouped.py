@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from pipeline.engine.grouped import NAME, use_grouped
 from pipeline.engine.local import LocalEngine
-from pipeline.policy import replica
+from pipeline.models.policy import replica
 from tests.pipeline.test_engine_scoring import ragged_requests
 from tests.tiny import tiny_model
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.checkpoint import TEMPORARY
 from pipeline.engine import queued as module
 from pipeline.engine import renewing as module_of_renewing
 from pipeline.engine.local import LocalEngine
@@ -25,11 +24,12 @@ from pipeline.engine.queued import Outlet, Post, Queued
 from pipeline.engine.renewing import renewing
 from pipeline.engine.scripted import ScriptedEngine
 from pipeline.engine.sharded import Sharded, shards
+from pipeline.files.checkpoint import TEMPORARY
+from pipeline.files.published import Format, Published, fetch
+from pipeline.files.shared import BadShared, SharedFolder
 from pipeline.items import ItemFailed, WeightsFile
-from pipeline.policy import copy_weights, merged_state, replica
+from pipeline.models.policy import copy_weights, merged_state, replica
 from pipeline.ports import SampleRequest, ScoreRequest
-from pipeline.published import Format, Published, fetch
-from pipeline.shared import BadShared, SharedFolder
 from tests.pipeline.queues import Hand, Memory
 from tests.tiny import tiny_model
 

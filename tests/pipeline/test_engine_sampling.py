@@ -17,7 +17,7 @@ from transformers import (
 
 from pipeline.engine.local import Limits, LocalEngine
 from pipeline.engine.sampling import pick, streams, top
-from pipeline.policy import replica
+from pipeline.models.policy import replica
 from pipeline.ports import Sample, SampleRequest
 from tests.tiny import tiny_model
 

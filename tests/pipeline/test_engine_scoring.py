@@ -7,7 +7,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 from pipeline.engine.local import Limits, LocalEngine
-from pipeline.policy import replica
+from pipeline.models.policy import replica
 from pipeline.ports import SampleRequest, ScoreRequest, Scores
 from tests.tiny import tiny_model
 

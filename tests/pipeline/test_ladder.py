@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.choices import Option
 from pipeline.evaluation.ladder import RUNGS, rank_ladder, variants
 from pipeline.measures import NotMeasurable
+from pipeline.text.choices import Option
 
 OPTIONS = (Option("A", "rock"), Option("B", "pear"), Option("C", "chair"))
 

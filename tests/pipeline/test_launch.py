@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.launch.group import GroupFailed, Launch
-from pipeline.launch.learner import LaunchedLearner
-from pipeline.launch.messages import ORDERS, Job, read_file, write_file
-from pipeline.learner import PolicyLearner
-from pipeline.order import order_of
-from pipeline.policy import fingerprint
+from pipeline.learning.launch.group import GroupFailed, Launch
+from pipeline.learning.launch.learner import LaunchedLearner
+from pipeline.learning.launch.messages import ORDERS, Job, read_file, write_file
+from pipeline.learning.learner import PolicyLearner
+from pipeline.learning.order import order_of
+from pipeline.models.policy import fingerprint
 from pipeline.ports import NonFinite
 from tests.launching import gone, launched, tiny_base
 from tests.pipeline.credits import SPLICE, config, credited, random_groups, rollout

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pipeline import scorer
 from pipeline.config import RunConfig
-from pipeline.learner import PolicyLearner
-from pipeline.policy import wrap_lora
+from pipeline.learning.learner import PolicyLearner
+from pipeline.models.policy import wrap_lora
 from pipeline.ports import NonFinite
 from pipeline.types import Credited
 from tests.pipeline.credits import (

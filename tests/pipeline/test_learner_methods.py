@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.advantages import credit
 from pipeline.config import RunConfig
-from pipeline.learner import PolicyLearner
+from pipeline.learning.learner import PolicyLearner
 from pipeline.types import Credited
 from tests.pipeline.credits import (
     OPEN,

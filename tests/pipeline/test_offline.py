@@ -18,8 +18,8 @@ from pipeline.offline import (
     take_pair,
     take_reasoned,
 )
-from pipeline.offline_config import OfflineConfig
 from pipeline.quantiles import quantiles
+from pipeline.settings.offline import OfflineConfig
 from pipeline.types import Evidence, Group, Judged, Task, Transcript
 from tests.pipeline.credits import rollout
 

@@ -26,8 +26,8 @@ from pipeline.engine.parity import (
 )
 from pipeline.engine.rows import Reader, Rows
 from pipeline.engine.sampling import pick, streams
+from pipeline.models.policy import borrowed, encode, merged_state
 from pipeline.parity import CAP, Limits, Parity, difference, figures, mismatch_kl
-from pipeline.policy import borrowed, encode, merged_state
 from pipeline.ports import Sample, SampleRequest, ScoreRequest, Scores
 from pipeline.types import Line
 from tests.tiny import tiny_model, tiny_tokenizer

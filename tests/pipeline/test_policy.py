@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.config import TagsConfig
-from pipeline.policy import (
+from pipeline.models.policy import (
     BadModel,
     borrowed,
     check_fragments,

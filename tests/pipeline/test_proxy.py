@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pipeline.engine.local import LocalEngine
-from pipeline.policy import merged_state
+from pipeline.models.policy import merged_state
+from pipeline.models.proxy import WeightProxy
 from pipeline.ports import ScoreRequest
-from pipeline.proxy import WeightProxy
 from pipeline.types import Version
 from tests.tiny import tiny_model
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from pipeline.advantages import credit
 from pipeline.config import ObjectiveConfig
 from pipeline.measures import NotMeasurable
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.agreement import answer_shares
 from pipeline.rewards.aligned import aligned
 from pipeline.rewards.length import overlong
 from pipeline.rewards.verdicts import rubric_share
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence, Judged
 from tests.pipeline.attempts import judged, measured, reading, status
 

@@ -8,7 +8,7 @@ from flows.errors import Refusal
 from flows.settings import load_config, settings_of
 from pipeline.advantages import credit
 from pipeline.config import RunConfig
-from pipeline.learner import PolicyLearner
+from pipeline.learning.learner import PolicyLearner
 from pipeline.recipes import RECIPES
 from pipeline.rewards import judge
 from pipeline.types import Credited, Evidence, Judged, Reading

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pipeline.advantages import dr_grpo, grpo
 from pipeline.advantages.group import GRPO_EPS
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.ranks import rank_values
+from pipeline.settings.reward import RewardConfig
 from tests.pipeline.attempts import against, judged
 
 PERPLEXITIES = st.lists(st.integers(101, 400), min_size=2, max_size=8, unique=True).map(

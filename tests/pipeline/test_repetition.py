@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.repetition import repeated_share
+from pipeline.text.repetition import repeated_share
 
 
 def test_runs_that_occurred_before_are_counted_against_all_runs() -> None:

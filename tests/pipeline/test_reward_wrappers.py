@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from pipeline.advantages import dr_grpo, grpo
 from pipeline.config import RunConfig
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards import REWARDS, judge
 from pipeline.rewards.checks import Contradiction, alone, problems, refuse
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence, Judged
 from tests.pipeline.attempts import group_of, judged, measured, status
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.measures import NotMeasurable, mean_probability
-from pipeline.reward_config import OutcomeName, RewardConfig, RewardName
 from pipeline.rewards import REWARDS, judge, needed
 from pipeline.rewards.nover import efficiency_values
 from pipeline.rewards.outcomes import OUTCOMES
 from pipeline.rewards.ranks import rank_values
+from pipeline.settings.reward import OutcomeName, RewardConfig, RewardName
 from pipeline.types import Reading
 from tests.pipeline import attempts
 from tests.pipeline.attempts import PLAIN, group_of, measured, status

@@ -15,18 +15,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from flows.owning import outcome
-from pipeline.launch.child import work
-from pipeline.launch.group import Group, agreed
-from pipeline.launch.learner import Remote
-from pipeline.launch.messages import Answer, Ask
-from pipeline.learner import Lines
-from pipeline.saving import of_disk, save_tensors
+from pipeline.files.saving import of_disk, save_tensors
+from pipeline.learning.launch.child import work
+from pipeline.learning.launch.group import Group, agreed
+from pipeline.learning.launch.learner import Remote
+from pipeline.learning.launch.messages import Answer, Ask
+from pipeline.learning.learner import Lines
 
 WORDS = "Error while serializing: I/O error: No space left on device (os error {})"
 LIMITED = """
 import resource, sys, torch
 from pathlib import Path
-from pipeline.saving import save_tensors
+from pipeline.files.saving import save_tensors
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 try:
     save_tensors({"w": torch.zeros(1000)}, Path(sys.argv[1]))

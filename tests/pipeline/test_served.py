@@ -12,7 +12,7 @@ import torch
 
 from pipeline.engine.process import last_words
 from pipeline.engine.served import EngineFailed, NotServed, ServedEngine, Serving
-from pipeline.policy import merged_state, wrap_lora
+from pipeline.models.policy import merged_state, wrap_lora
 from pipeline.ports import SampleRequest, ScoreRequest
 from tests.tiny import tiny_model
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pipeline.advantages import dr_grpo, grpo
 from pipeline.measures import NotMeasurable
 from pipeline.quantiles import quantiles
-from pipeline.reward_config import RewardConfig
 from pipeline.rewards.conciseness import concise
 from pipeline.rewards.key_tokens import key_tokens
 from pipeline.rewards.steps import bounded_sum, clip, delta
+from pipeline.settings.reward import RewardConfig
 from pipeline.types import Evidence, Judged
 from tests.pipeline.attempts import against, judged, measured, status
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.checkpoint import TEMPORARY
-from pipeline.shared import WAITS, BadShared, SharedFolder, Unanswered
+from pipeline.files.checkpoint import TEMPORARY
+from pipeline.files.shared import WAITS, BadShared, SharedFolder, Unanswered
 from tests.object_store import CREDENTIALS, ENDPOINT, Line
 
 DATA = bytes(range(256)) * 64
@@ -228,7 +228,7 @@ def test_an_upload_cut_in_the_middle_is_made_again_over_s3(
 def test_a_server_that_takes_connections_and_says_nothing_is_given_up(
     object_store: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.places.PATIENCE", 1.5)
+    monkeypatch.setattr("pipeline.files.places.PATIENCE", 1.5)
     with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
         monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{silent.getsockname()[1]}")
         folder = SharedFolder("s3://bucket/runs", wait=lambda seconds: None)
@@ -257,8 +257,8 @@ def test_no_credential_stands_in_what_an_object_store_s_fault_says(
 def test_nothing_of_an_object_store_is_imported_before_an_address_asks_for_it() -> None:
     code = (
         "import sys, tempfile\n"
-        "from pipeline.copies import Copies\n"
-        "from pipeline.shared import SharedFolder\n"
+        "from pipeline.files.copies import Copies\n"
+        "from pipeline.files.shared import SharedFolder\n"
         "SharedFolder(tempfile.gettempdir()).holds('a')\n"
         "print([m for m in ('fsspec', 's3fs', 'aiohttp', 'botocore') if m in sys.modules])\n"
     )

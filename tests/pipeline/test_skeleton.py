@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.skeleton import Stripped, strip_skeleton
+from pipeline.text.skeleton import Stripped, strip_skeleton
 
 NOVER = (
     "\nQuestion: {}\n\nAnswer the question and return in the following format:\n\n"

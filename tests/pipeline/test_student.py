@@ -15,9 +15,9 @@ from transformers import Qwen3ForCausalLM
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from pipeline.config import RunConfig
-from pipeline.learner import PolicyLearner
+from pipeline.learning.learner import PolicyLearner
+from pipeline.models.policy import copy_weights, merged_state
 from pipeline.offline import OBJECTIVES, log_partition
-from pipeline.policy import copy_weights, merged_state
 from pipeline.ports import NonFinite
 from pipeline.quantiles import quantiles
 from pipeline.types import Evidence, Judged, Transcript, UpdateStats

@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.batch import Row, parted, plan
-from pipeline.dealing import deal
-from pipeline.kept import Kept, Shards, span_of
-from pipeline.launch.command import command, environment
-from pipeline.learner import Lines, PolicyLearner
-from pipeline.optimizers import EightBit
-from pipeline.order import order_of
-from pipeline.policy import wrap_lora
-from pipeline.spread import SPREADS
-from pipeline.trainee import Trainee
+from pipeline.learning.dealing import deal
+from pipeline.learning.kept import Kept, Shards, span_of
+from pipeline.learning.launch.command import command, environment
+from pipeline.learning.learner import Lines, PolicyLearner
+from pipeline.learning.optimizers import EightBit
+from pipeline.learning.order import order_of
+from pipeline.learning.spread import SPREADS
+from pipeline.learning.trainee import Trainee
+from pipeline.models.policy import wrap_lora
 from tests.pipeline.credits import (
     SPLICE,
     config,

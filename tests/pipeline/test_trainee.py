@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pipeline.config import LearnerConfig, RunConfig
-from pipeline.spread.whole import Whole
-from pipeline.trainee import Trainee, step_size
+from pipeline.learning.spread.whole import Whole
+from pipeline.learning.trainee import Trainee, step_size
 from tests.tiny import tiny_model
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.transcript import Blocks, parse
+from pipeline.text.transcript import Blocks, parse
 from pipeline.types import Form
 
 BLOCKS = Blocks("think", "answer")

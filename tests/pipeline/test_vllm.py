@@ -13,7 +13,7 @@ from flows.bases import TINY, Bases
 from pipeline.config import ModelConfig
 from pipeline.engine.local import LocalEngine
 from pipeline.engine.served import PROGRAM, EngineFailed, ServedEngine, Serving
-from pipeline.policy import load_policy, merged_state
+from pipeline.models.policy import load_policy, merged_state
 from pipeline.ports import Sample, SampleRequest, ScoreRequest, Scores
 from pipeline.seeds import seed_of
 from tests.pipeline.test_served import left

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.answers import normalise
-from pipeline.votes import classes, counts, cross_label, majority, mode
+from pipeline.text.answers import normalise
+from pipeline.text.votes import classes, counts, cross_label, majority, mode
 
 ANSWERS = st.lists(st.sampled_from(["7", " 7.", "9", "", "nine"]), min_size=1, max_size=8)
 A, B = ["7", "7", "9", "7"], ["9", "9", "9", "7"]

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from store_story import STEPS, Writer, new_run, tell, versions
 
-from pipeline.checkpoint import MARKER, write_checkpoint
+from pipeline.files.checkpoint import MARKER, write_checkpoint
 from store.database import Store
 from store.errors import Unknown
 from store.invariants import verify

@@ -1,0 +1,1 @@
+"""Runs on a Prefect server: what is put there, what its workers start, what they need."""

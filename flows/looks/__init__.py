@@ -1,0 +1,1 @@
+"""What can be looked at: listings, figures, pictures, versions side by side."""

@@ -1,0 +1,1 @@
+"""Rows of a user's own, from wherever they lie to tasks that a run can use."""

@@ -1,0 +1,1 @@
+"""The optimiser step: planned once, taken by one process or by several."""

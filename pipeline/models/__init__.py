@@ -1,0 +1,1 @@
+"""Models in memory, and the folders that they are read from."""

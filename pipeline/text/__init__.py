@@ -1,0 +1,1 @@
+"""What is read off text alone: tags, answers, options, repetition, votes."""
