@@ -30,7 +30,8 @@ def command(folder: Path, processes: int, module: str = CHILD) -> list[str]:
     file = folder / "accelerate.json"
     file.write_text(json.dumps(settings))
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file)]
-    return [*launcher, "--module", module, str(folder)]
+    logs = ["--log_dir", str(folder / "launcher")]  # else torch leaves a folder behind each time
+    return [*launcher, *logs, "--module", module, str(folder)]
 
 
 def environment(threads: int) -> dict[str, str]:
