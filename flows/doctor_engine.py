@@ -59,6 +59,23 @@ def report(config: RunConfig, *, json: bool) -> None:
     tell(examine(config), json=json)
 
 
+def refuse_missing(config: RunConfig) -> None:
+    """Refuse a configuration whose engines' environment lacks something, before anything starts.
+
+    A run whose items are all left to workers asks no engine itself.
+    """
+    if config.work.queue and not config.work.helps:
+        return
+    lacking = [one for one in _environment(config) if not one.ok]
+    if lacking:
+        names = {config.engine.sampler, config.engine.scorer} - {"local"}
+        raise Refusal(
+            f"the engine {' and '.join(sorted(names))} cannot start here",
+            [f"{one.name}: {one.found}" for one in lacking],
+            f"{lacking[0].need}; `coclimb doctor --engine {config.engine.sampler}` looks again",
+        )
+
+
 def examine(config: RunConfig) -> list[Finding]:
     """What the environment lacks, and where it lacks nothing how the engines answer."""
     findings = list(_environment(config))

@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 from flows.assemble import assemble
 from flows.depot import shared_of
 from flows.display import Lines, Panel
+from flows.doctor_engine import refuse_missing
 from flows.environment import snapshot
 from flows.errors import Refusal, aside
 from flows.home import Home, make_home
@@ -65,6 +66,7 @@ def start(home: Home, file: Path | None, changes: list[str], asked: Asked) -> No
         with _screen() as progress, prefect(home, asked) as server:
             progress.stage(0, "load")
             shared_of(config)  # what it needs is there before the run has a row
+            refuse_missing(config)
             parts = assemble(config, home.logs)
             run = ledger.create_run(store, new_run(config, asked.name, None))
             _own_and_climb(Place(store, home, run), asked, progress, lambda _: parts, server)
@@ -123,7 +125,7 @@ def _fork(store: Store, home: Home, branch: Branch, asked: Asked) -> None:
     if config.rounds <= branch.round:
         raise Refusal(
             f"a fork after round {branch.round} of {config.rounds} rounds has none to climb",
-            remedy=f"ask for more: --rounds {branch.round + 2}",
+            remedy="fork an earlier round, or ask for more where it is kept: --rounds N",
         )
     kept = sorted(point.round for point in points.checkpoints(store, parent))
     if branch.round not in kept and branch.round > 0:

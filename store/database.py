@@ -209,9 +209,9 @@ def parse_url(url: str) -> URL:
         return address.set(drivername="postgresql+psycopg")
     if kind != "sqlite" or address.database in (None, "", ":memory:"):
         raise StoreError(
-            f"what was given as {url.partition('://')[0]}://... is no store address; give a file "
-            "path, sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE, where a password's "
-            "own / : @ ? stand as %2F %3A %40 %3F"
+            f"what --store or COCLIMB_STORE gives as {url.partition('://')[0]}://... is no store "
+            "address; give a file path, sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE "
+            "without quotes, where a password's own / : @ ? stand as %2F %3A %40 %3F"
         )
     return address
 

@@ -132,6 +132,7 @@ def test_only_flows_names_prefect_and_its_assembly_names_concrete_parts() -> Non
         "flows.deployment.deploying",
         "flows.evolve",
         "flows.deployment.helping",
+        "flows.deployment.unread",
         "flows.deployment.leftovers",
         "flows.deployment.reaching",
         "flows.deployment.schedules",

@@ -28,6 +28,7 @@ from flows.deployment.address import bare
 from flows.deployment.firing import Firing, climb_some, find_or_begin, take_one
 from flows.deployment.helping import called
 from flows.deployment.schedules import skip_overdue
+from flows.deployment.unread import outlive_reader
 from flows.display import Lines
 from flows.errors import Refusal
 from flows.evolve import AWAY, showing
@@ -130,6 +131,7 @@ def read(config: dict[str, JsonValue]) -> RunConfig:
 
 def _ended(address: str, work: Callable[[Home, Place], str]) -> State:
     """Do the work where the rows are, and say how it ended in one line of Prefect's."""
+    outlive_reader()
     home = find_home(None, None)
     disable_progress_bar()
     try:

@@ -29,12 +29,14 @@ LENGTH = 2048  # tokens of a row, prompt and attempt
 WHOLE = 32 * 8 * LENGTH  # sampled at once without a queue: solver.tasks groups
 ITEM = 4 * 8 * LENGTH  # and by a worker that has an item of work.shard=4 groups
 
-ONE = """1. One machine with 8 GPUs
+ONE = """`coclimb init team.toml` writes the settings; model.base and data.source are yours to set.
+
+1. One machine with 8 GPUs
 
   GPU 0 trains, the others sample and score for it. Without Prefect:
 
     CUDA_VISIBLE_DEVICES=0 coclimb run team.toml --name climb --set work.queue=true \\
-        --set work.shard=4
+        --set work.shard=4 &
     for g in 1 2 3 4 5 6 7; do CUDA_VISIBLE_DEVICES=$g coclimb worker & done
 
   With Prefect, a round every night at two:
@@ -42,7 +44,7 @@ ONE = """1. One machine with 8 GPUs
     prefect server start &
     export PREFECT_API_URL=http://127.0.0.1:4200/api
     coclimb deploy team.toml --name climb --set work.queue=true --set work.shard=4 \\
-        --gpus 8 --train-queue gpu-0 --cron '0 2 * * *' --rounds-more 1
+        --gpus 8 --train-queue gpu-0 --cron '0 2 * * *' --rounds 30 --rounds-more 1
     for g in 0 1 2 3 4 5 6 7; do coclimb worker gpu-$g & done
 
   Where one GPU does not hold what trains, 4 train together and 4 help:
@@ -60,7 +62,8 @@ MANY = """2. 16 machines of 8 GPUs under Prefect, with PostgreSQL
     export PREFECT_SERVER_DATABASE_CONNECTION_URL=postgresql+asyncpg://prefect:SECRET@db/prefect
     prefect server start --host 0.0.0.0
 
-  On every machine, m01 to m16, with the same version of coclimb and a folder that all of them see:
+  On every machine, m01 to m16, with a folder that all of them see and the same version of coclimb
+  (pip install 'coclimb[postgres,s3]'):
 
     export PREFECT_API_URL=http://prefect:4200/api
     export COCLIMB_HOME=/shared/coclimb
@@ -71,11 +74,14 @@ MANY = """2. 16 machines of 8 GPUs under Prefect, with PostgreSQL
     coclimb deploy team.toml --name climb --set work.queue=true --set work.shard=4 \\
         --set work.helps=false --set learner.processes=8 --set learner.spread=fsdp2 \\
         --set checkpoint.to=s3://bucket/runs --gpus 8 --machines $(seq -s, -f m%02g 2 16) \\
-        --train-queue train --cron '0 2 * * *' --rounds-more 1
+        --train-queue train --cron '0 2 * * *' --rounds 30 --rounds-more 1
 
-  On m01, whose 8 GPUs train, and on each other machine:
+  On m01 alone, whose 8 GPUs train:
 
     coclimb worker train
+
+  On each other machine:
+
     for g in 0 1 2 3 4 5 6 7; do coclimb worker $(hostname)-gpu-$g & done
 
   120 queues help, with a worker each. Any of them may come, go or be killed: its item is taken by

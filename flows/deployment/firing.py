@@ -22,6 +22,7 @@ from flows.settings import difference
 from flows.stages import begin, complete, stop, to_do
 from pipeline.config import ELSEWHERE, RunConfig, recorded
 from store import ledger, questions
+from store.database import Store
 from store.errors import Conflict
 from store.places import record_place
 from store.stages import stages_of
@@ -62,15 +63,24 @@ def find_or_begin(place: Place, firing: Firing) -> Place:
             return replace(place, run=ledger.create_run(place.store, new))
         except Conflict:  # another machine began it a moment ago, under an environment of its own
             return find_or_begin(place, firing)
-    here = replace(place, run=there)
-    changed = [key for key in _unlike(_recorded(here), firing.config) if key != "rounds"]
+    refuse_other_settings(place.store, firing)
+    return replace(place, run=there)
+
+
+def refuse_other_settings(store: Store, firing: Firing) -> None:
+    """Refuse a firing whose settings are others than those of the run of that name, if there is
+    one: `rounds` and where things are may differ."""
+    there = run_named(store, firing.name)
+    if there is None:
+        return
+    begun = recorded(str(questions.run_facts(store, there)["config"]))
+    changed = [key for key in _unlike(begun, firing.config) if key != "rounds"]
     if changed:
         raise Refusal(
             f"the run called {firing.name} ({there}) is there, with other settings",
             [f"{key} differs" for key in changed],
             "deploy under another --name, or fork the run: coclimb fork RUN --round N --set ...",
         )
-    return here
 
 
 def climb_some(

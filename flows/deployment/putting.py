@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from flows.deployment.address import bare, has_password
-from flows.deployment.firing import Firing
+from flows.deployment.firing import Firing, refuse_other_settings
 from flows.deployment.queues import queues_of
 from flows.errors import Refusal
 from flows.home import STORE, VARIABLE, Home
 from flows.looks.report import console
 from flows.server import lasting
 from pipeline.config import RunConfig
+from store.database import Store, parse_url
+from store.errors import StoreError
+from store.waiting import Patience
 
+BRIEFLY = 5.0  # seconds that the store has to answer
 KINDS = ("process", "docker", "kubernetes")
 
 
@@ -47,12 +54,14 @@ def put(home: Home, config: RunConfig, asked: Asked) -> None:
     named = queues_of(asked.gpus, asked.machines, asked.queues)
     queues = tuple(queue for queue in named if queue != asked.train_queue)  # its GPU trains
     _refuse(config, asked, queues)
+    firing = Firing(asked.run, config, asked.rounds, asked.rounds_more)
+    _refuse_as_every_firing_would(home, firing)
     os.environ.update(lasting(os.environ))
     from flows.deployment import deploying, schedules  # noqa: PLC0415 - Prefect's environment
 
     wanted = deploying.Wanted(
         name=asked.name,
-        firing=Firing(asked.run, config, asked.rounds, asked.rounds_more),
+        firing=firing,
         pool=deploying.Pool(asked.pool, asked.type, asked.image),
         queues=queues,
         train=asked.train_queue,
@@ -64,10 +73,27 @@ def put(home: Home, config: RunConfig, asked: Asked) -> None:
     )
     made = deploying.deploy(wanted)
     lines = told(home, asked, queues, made)
+    lines.append(
+        f"the run has {max(config.rounds, asked.rounds or 0)} rounds in all; a firing after the "
+        "last finds nothing to do (--rounds asks for more)"
+    )
     if _scheduled(asked):
         lines.append(_when(schedules.planned(made[0])))
     for line in lines:
         console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _refuse_as_every_firing_would(home: Home, firing: Firing) -> None:
+    """Refuse other settings than the run's own where the store can be asked from here; the workers
+    may reach one that this machine does not."""
+    address = parse_url(home.store)
+    if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
+        return
+    try:
+        with closing(Store.open(home.store, Patience(BRIEFLY))) as store:
+            refuse_other_settings(store, firing)
+    except (StoreError, DBAPIError):
+        return
 
 
 def environment(home: Home) -> dict[str, str]:

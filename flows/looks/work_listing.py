@@ -35,10 +35,15 @@ def list_workers(home: Home, run: str | None, *, every: bool, json: bool) -> Non
         return
     if workers:
         table(workers, WORKER_COLUMNS)
+        console().print("heard: seconds ago; items: in its hands now", style="dim")
     else:
         console().print("no worker was heard" + ("" if every else " within the last hour"))
     if tallies:
         table(tallies, RUN_COLUMNS)
+        console().print(
+            "dropped: answered, and committed or of no use since; waited, waited_99, worked: "
+            "seconds until the first claim (median, 99th percentile) and of all work", style="dim",
+        )  # fmt: skip
 
 
 def _runs(store: Store) -> list[str]:

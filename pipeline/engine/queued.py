@@ -240,9 +240,9 @@ class _Patience:
         if quiet >= self._told:
             self._told *= 3
             self._say(
-                f"waiting for workers: {left} of {self._items} items of this call are open, and no "
-                f"answer came for {quiet:.0f} s; `coclimb workers` lists who answers, `coclimb "
-                "worker` starts one"
+                f"waiting for workers: {left} of {self._items} items of this call are unanswered, "
+                f"and nothing came for {quiet:.0f} s; `coclimb workers` lists who answers, "
+                f"`coclimb worker` starts one; what a lost one held is free after work.lease"
             )
         time.sleep(self._pause)
         self._pause = min(2 * self._pause, LONGEST)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,11 +16,14 @@ import pytest
 
 from flows.deployment import putting
 from flows.deployment.address import bare, has_password
-from flows.deployment.firing import Firing
+from flows.deployment.firing import Firing, find_or_begin
 from flows.deployment.queues import devices, queues_of
 from flows.errors import Refusal
 from flows.home import STORE, VARIABLE, Home, find_home
+from flows.live import Place
+from flows.settings import build
 from pipeline.config import RunConfig
+from store.database import Store
 from store.errors import StoreError
 
 SECRET = "correct-horse"
@@ -140,6 +144,48 @@ def test_what_is_put_on_the_server_is_small_plain_and_without_a_password(tmp_pat
     assert not any(SECRET in text for text in texts)
     assert not any("CUDA_VISIBLE_DEVICES" in text for text in texts)  # it would outdo a worker's
     assert made[0].parameters["helpers"] == ["night-gpu-0", "night-gpu-1"]
+
+
+def test_settings_that_every_firing_would_refuse_are_refused_by_deploy(tmp_path: Path) -> None:
+    home = Home(tmp_path, str(tmp_path / "coclimb.db"))
+    begun, other = (build({}, [f"steps={steps}"], "--set") for steps in (2, 3))
+    with closing(Store.open(home.store)) as store:
+        find_or_begin(Place(store, home, ""), Firing("night", begun))
+    with pytest.raises(Refusal, match="there, with other settings") as refused:
+        putting.put(home, other, ASKED)
+    assert "steps differs" in refused.value.told()
+
+
+UNREAD = """
+import logging, os, sys
+from prefect.logging import get_logger
+from flows.deployment.unread import outlive_reader
+logger = get_logger("flow_runs")
+{outlive}
+sys.stdin.readline()  # the reader is gone
+logger.warning("to nobody")
+print("to nobody", flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+@pytest.mark.parametrize("outlive", ["outlive_reader()", ""])
+def test_a_flow_whose_worker_was_killed_goes_on_though_nobody_reads_its_log(
+    outlive: str, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNREAD.format(outlive=outlive)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=Path(__file__).resolve().parents[2], env={**os.environ, "PREFECT_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdin
+    process.stdout.close()
+    process.stdin.write("\n")
+    process.stdin.close()
+    assert process.wait(60) == (0 if outlive else 1)
 
 
 @pytest.mark.prefect

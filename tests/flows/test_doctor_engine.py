@@ -12,8 +12,18 @@ import pytest
 from torch import Tensor
 
 from flows.bases import Bases
-from flows.doctor_engine import Asked, ask, compared, examine, moved, of_versions, served
+from flows.doctor_engine import (
+    Asked,
+    ask,
+    compared,
+    examine,
+    moved,
+    of_versions,
+    refuse_missing,
+    served,
+)
 from flows.engines import Engines
+from flows.errors import Refusal
 from pipeline.config import RunConfig
 from pipeline.engine.local import LocalEngine
 from tests.flows.test_cli import coclimb
@@ -45,6 +55,22 @@ def test_where_vllm_is_missing_the_way_to_install_it_is_told(tmp_path: Path) -> 
     assert "python -m venv ENV && ENV/bin/pip install 'vllm" in done.stdout
     assert "--set engine.python=ENV/bin/python" in done.stdout
     assert "first answer" not in done.stdout
+
+
+def test_a_run_whose_engine_cannot_start_is_refused_before_it_has_a_row(tmp_path: Path) -> None:
+    refused = coclimb(tmp_path, "run", "--plain", "--set", "engine.sampler=vllm", code=2)
+    assert "the engine vllm cannot start here" in refused.stderr
+    assert "python -m venv ENV && ENV/bin/pip install 'vllm" in refused.stderr
+    assert json.loads(coclimb(tmp_path, "runs", "--json").stdout) == []
+
+
+def test_what_is_left_to_workers_is_theirs_to_look_at() -> None:
+    asked = {"engine": {"sampler": "vllm", "python": "/nowhere/python"}}
+    with pytest.raises(Refusal, match="the engine vllm cannot start here"):
+        refuse_missing(RunConfig.model_validate(asked))
+    queued = {"queue": True, "helps": False, "shard": 1}
+    refuse_missing(RunConfig.model_validate({**asked, "work": queued}))
+    refuse_missing(RunConfig())
 
 
 def test_settings_without_an_engine_and_an_engine_that_is_none_are_refused(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ class Comparing(Told):
 
     def answer(self, job: Job, item: Item) -> Made:
         if self.found and not self.found[0].accepted:
-            raise EngineMismatch("vllm does not answer as solver@1 does")
+            raise EngineMismatch(self.found[0], "solver@1")
         return super().answer(job, item)
 
 
