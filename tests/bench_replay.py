@@ -1,4 +1,4 @@
-"""How long a replay takes: python tests/bench_replay.py [--rollouts 100000] [--rewards nover rlpr]
+"""How long a replay takes: python -m tests.bench_replay [--rollouts 100000] [--rewards nover rlpr]
 
 Fills a store in a temporary folder with groups of 8 attempts (20 reference tokens, 60 written),
 read by every meter, then reads and judges them again with each reward in turn. Prints seconds.

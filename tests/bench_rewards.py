@@ -1,6 +1,6 @@
 """How long a replay takes to judge, reward by reward. Run it as a program; nothing is asserted.
 
-python tests/bench_rewards.py [--groups 12500]
+python -m tests.bench_rewards [--groups 12500]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One step of the learner's whole work beside one training step of TRL's GRPOTrainer, alternating.
 
-    python tests/bench_step.py [--pairs 5] [--threads 2] [--dtype bfloat16] [--trl-bf16]
+    python -m tests.bench_step [--pairs 5] [--threads 2] [--dtype bfloat16] [--trl-bf16]
 
 Both attempt the same N tasks G times with the same weights, lengths and temperature, ask the same
 proxy for NOVER's perplexity of each reference, and take one AdamW step on GRPO's loss. Ours runs

@@ -1,6 +1,6 @@
 """How fast a step of 256 rollouts is recorded, read back and verified.
 
-    python tests/bench_store.py [--store postgres] [--insert]
+    python -m tests.bench_store [--store postgres] [--insert]
 
 Prints milliseconds per call, and rows per second, on SQLite in a temporary folder (a real disk:
 synchronous is FULL), or on a PostgreSQL of its own there, with fsync on. --insert leaves COPY out.

@@ -1,6 +1,6 @@
 """Deployments on a real Prefect server with real workers: what fires, who owns, what survives.
 
-    python tests/study_deploy.py [--only scheduled owners killed lost server helped] [--seed 0]
+    python -m tests.study_deploy [--only scheduled owners killed lost server helped] [--seed 0]
 
     scheduled  an interval schedule climbs a run by itself, a round a firing
     owners     two deployments fire at one run at once: one climbs, one is refused
@@ -28,8 +28,6 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from store import ledger, questions
 from store.database import Store

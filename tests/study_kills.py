@@ -1,6 +1,6 @@
 """Kill a short run again and again, go on each time, and compare with one never stopped.
 
-    python tests/study_kills.py --kills 50 [--prefect] [--config FILE] [--seed 0]
+    python -m tests.study_kills --kills 50 [--prefect] [--config FILE] [--seed 0]
 
 Kills fall anywhere in the length of a run, from its first instant on. A run that was finished is
 left and another begun; `verify` looks at each of them. Prints runs, kills, violations and whether

@@ -1,6 +1,6 @@
 """The steps of a real run, taken again by one process and by two, from the same stored groups.
 
-    python tests/study_processes.py [--steps 6] [--processes 2] [--set key=value]...
+    python -m tests.study_processes [--steps 6] [--processes 2] [--set key=value]...
 
 Runs the embedded base for one round with one process, then hands the groups of each of its steps
 to a learner of each kind, all from the base's weights. Prints the loss of every step, the largest

@@ -1,7 +1,7 @@
 """Restart the database of a run again and again, and compare with a run that nothing disturbed.
 
-    python tests/study_restarts.py --restarts 5 [--prefect] [--seed 0]
-    python tests/study_restarts.py --restarts 50 --scripted
+    python -m tests.study_restarts --restarts 5 [--prefect] [--seed 0]
+    python -m tests.study_restarts --restarts 50 --scripted
 
 A PostgreSQL of this program's own, in a temporary folder and with fsync on, is stopped in order
 ("fast"), stopped as by a crash ("immediate") or killed ("kill", SIGKILL to the postmaster) at

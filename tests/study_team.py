@@ -1,6 +1,6 @@
 """A team's run, and all that can befall it: Prefect, PostgreSQL and helpers, each struck.
 
-    python tests/study_team.py [--kills 10] [--server-kills 3] [--restarts 5] [--seed 0]
+    python -m tests.study_team [--kills 10] [--server-kills 3] [--restarts 5] [--seed 0]
 
 The short run is climbed by hand on SQLite, without Prefect and without workers. Then it is deployed
 on a Prefect server, with PostgreSQL and two helpers on queues of their own, and while it climbs the
@@ -25,8 +25,6 @@ from collections import Counter
 from contextlib import ExitStack
 from itertools import cycle
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sqlalchemy import select
 

@@ -1,6 +1,6 @@
 """Kill workers and the process that asks them, again and again, and compare with a run alone.
 
-    python tests/study_workers.py --workers 2 --kills 10 --askers 3 [--zombies 2]
+    python -m tests.study_workers --workers 2 --kills 10 --askers 3 [--zombies 2]
                                   [--store postgres] [--helps] [--seed 0]
 
 A run of two rounds is taken alone, then with worker processes. Each kill waits until a worker holds

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from tests.study_arms import against_full
 
 
@@ -21,3 +24,13 @@ def test_tasks_that_a_run_lacks_are_left_out_of_every_seed() -> None:
 def test_one_seed_or_no_common_task_tells_nothing() -> None:
     assert against_full([{"a": 0.5, "b": 0.1}], [{"a": 0.4, "b": 0.3}]) == "-"
     assert against_full([{"a": 0.5}] * 2, [{"b": 0.4}] * 2) == "-"
+
+
+def test_programs_are_named_as_modules_which_find_the_house_wherever_it_lies() -> None:
+    here = Path(__file__).resolve().parent
+    pages = [here.parent / "README.md", *here.glob("*.py")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    named = set(re.findall(r"python -m tests\.(\w+)", text))
+    assert len(named) > 15
+    assert all((here / f"{name}.py").is_file() for name in named)
+    assert re.findall(r"python tests/\w+", text) == []
