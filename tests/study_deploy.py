@@ -167,6 +167,7 @@ def server(study: Study) -> None:
     """Runs go on while the server is away, and are shown again afterwards."""
     rng = random.Random(study.options.seed)
     left, runs = study.options.server_kills, 0
+    study.deploy("shaken-1")  # a worker is refused where its queue is not
     with working(study.server, study.home, "train"):
         while left:
             runs += 1

@@ -29,12 +29,14 @@ SECONDS = 60.0  # that the server has for an answer, on a busy machine
 def server(tmp_path: Path) -> Iterator[LastingServer]:
     """A server with the deployment of one helper."""
     running = LastingServer(tmp_path / "prefect")
-    running.start()
-    flow = running.post("flows/", {"name": "coclimb-help"})["id"]
-    kept = {"run": "another", "idle": 300.0, "store": "/rows.db"}
-    running.post("deployments/", {"name": "night-gpu-0", "flow_id": flow, "parameters": kept})
-    yield running
-    running.kill()
+    try:
+        running.start()
+        flow = running.post("flows/", {"name": "coclimb-help"})["id"]
+        kept = {"run": "another", "idle": 300.0, "store": "/rows.db"}
+        running.post("deployments/", {"name": "night-gpu-0", "flow_id": flow, "parameters": kept})
+        yield running
+    finally:
+        running.kill()
 
 
 @pytest.fixture
